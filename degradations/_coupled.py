@@ -1,0 +1,25 @@
+"""Coupled degradations: FoundIR's thirteen combinations by name (arXiv 2412.01427, test set), and any list of steps.
+
+The order of the names does not matter: parts run in physical order, whatever the order of the steps.
+"""
+
+COUPLED: dict[str, tuple[str, ...]] = {
+    "blur_noise": ("blur", "noise"),
+    "blur_compression": ("blur", "compression"),
+    "noise_compression": ("noise", "compression"),
+    "blur_noise_compression": ("blur", "noise", "compression"),
+    "rain_haze": ("rain", "haze"),
+    "low_light_haze": ("low_light", "haze"),
+    "low_light_rain": ("low_light", "rain"),
+    "low_light_blur": ("low_light", "blur"),
+    "low_light_noise": ("low_light", "noise"),
+    "low_light_compression": ("low_light", "compression"),
+    "low_light_blur_noise": ("low_light", "blur", "noise"),
+    "low_light_blur_compression": ("low_light", "blur", "compression"),
+    "low_light_noise_compression": ("low_light", "noise", "compression"),
+}
+
+
+def steps_of(name: str) -> tuple[str, ...]:
+    """Return the degradations that `name` stands for: itself, a combination, or a list joined by plus signs."""
+    return COUPLED.get(name) or tuple(name.split("+"))

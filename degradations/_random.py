@@ -1,0 +1,88 @@
+"""Random numbers that are the same on every machine and in every NumPy version.
+
+NumPy keeps the streams of its bit generators stable but not its distributions (NEP 19), so only raw bits are drawn
+here, and turned into uniforms and Gaussians by our own arithmetic. A recipe stores what was drawn, and an integer seed
+for fields of one number per pixel.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import TypeVar
+
+import numpy as np
+from scipy.special import ndtri
+
+from degradations._contract import Light
+
+T = TypeVar("T")
+
+
+def generator(seed: int, *path: int) -> np.random.Generator:
+    """Return the generator of the substream `path` of `seed`."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=path)))
+
+
+def uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw from [low, high)."""
+    bits = int(rng.bit_generator.random_raw()) >> 11
+    return low + (high - low) * (bits * 2.0**-53)
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw from [low, high), evenly in the logarithm; both positive."""
+    return math.exp(uniform(rng, math.log(low), math.log(high)))
+
+
+def integer(rng: np.random.Generator, low: int, high: int) -> int:
+    """Draw an integer from low to high, both included."""
+    return min(high, low + int(uniform(rng, 0, high - low + 1)))
+
+
+def normal(rng: np.random.Generator, mean: float = 0.0, sigma: float = 1.0) -> float:
+    """Draw from a Gaussian, by the inverse of its distribution function."""
+    return mean + sigma * float(ndtri(uniform(rng, 2.0**-53, 1.0)))
+
+
+def chance(rng: np.random.Generator, probability: float) -> bool:
+    """Draw True with `probability`."""
+    return uniform(rng, 0, 1) < probability
+
+
+def choice(rng: np.random.Generator, items: Sequence[T], weights: Sequence[float] | None = None) -> T:
+    """Draw one of `items`, by `weights` (which need not add up to one) when given."""
+    weights = weights or [1.0] * len(items)
+    point = uniform(rng, 0, sum(weights))
+    for item, weight in zip(items, weights, strict=True):
+        point -= weight
+        if point < 0:
+            return item
+    return items[-1]
+
+
+def seed(rng: np.random.Generator) -> int:
+    """Draw the seed of a field: an integer below 2^32."""
+    return int(rng.bit_generator.random_raw()) >> 32
+
+
+def bits(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
+    """Return uint16 of `shape`, evenly distributed, a pure function of the arguments."""
+    count = math.prod(shape)
+    raw = np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(stream,))).random_raw((count + 3) // 4)
+    return raw.astype("<u8", copy=False).view("<u2")[:count].reshape(shape)
+
+
+def uniform_field(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> Light:
+    """Return float32 of `shape` in (0, 1), in steps of 2^-16."""
+    return (bits(shape, seed, stream=stream).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-16)
+
+
+def gaussian_field(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> Light:
+    """Return float32 of `shape`, white, mean 0 and variance 1, within 4.3 sigma: 16 bits through the inverse CDF."""
+    return _gaussian_table()[bits(shape, seed, stream=stream)]
+
+
+@cache
+def _gaussian_table() -> Light:
+    table = ndtri((np.arange(65536) + 0.5) / 65536)
+    return np.asarray(table / table.std(), dtype=np.float32)

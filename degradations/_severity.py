@@ -1,0 +1,28 @@
+"""From severity to strength: one monotone path per parameter, given by its values at the borders of the five levels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+FADE = 0.05  # below this severity a strength fades to the identity, so that harm is continuous at 0
+
+Borders = tuple[float, float, float, float, float, float]
+
+
+def path(severity: float, borders: Borders, *, identity: float = 0.0) -> float:
+    """Return the strength at `severity` in [0, 1], linear between its values at severities 0, 0.2, ..., 1.
+
+    `borders[0]` is the lower end of level 1; below FADE the strength fades from there to `identity`.
+    """
+    strength = float(np.interp(severity, (0, 0.2, 0.4, 0.6, 0.8, 1), borders))
+    return identity + (strength - identity) * min(1.0, severity / FADE)
+
+
+def pixels(length: float, shape: Sequence[int]) -> float:
+    """Return `length`, given in pixels at min(H, W) = 1024, in pixels of an image of `shape` (H, W, ...)."""
+    return length * min(shape[0], shape[1]) / 1024
+
+
+def megapixels(shape: Sequence[int]) -> float:
+    """Return the area of an image of `shape` (H, W, ...) in megapixels (2^20 pixels), for counts per megapixel."""
+    return shape[0] * shape[1] / 2**20

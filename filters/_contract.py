@@ -1,0 +1,48 @@
+"""What a filter is: options, a measure that looks at pixels once, and a judgement that can be repeated for ever."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel
+
+from storage.records import Image, Recipe, Verdict
+
+Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What a measure looks at: a clean image, and for pairs the degraded one and its recipe. Images uint8 (H, W, 3)."""
+
+    key: str
+    clean: Image
+    degraded: Image | None = None
+    recipe: Recipe | None = None
+    annotations: Mapping[str, object] = field(default_factory=dict)
+
+
+Measure = Callable[[Sequence[Sample]], list[Scores]]
+
+
+class Filter(BaseModel, frozen=True, extra="forbid"):
+    """Base of the options of a filter; a file of `filters/` exports its class as FILTER.
+
+    subject: whether it looks at clean images or at pairs. cost: order of evaluation, cheapest first.
+    """
+
+    subject: ClassVar[Literal["image", "pair"]]
+    cost: ClassVar[int] = 1
+
+    def open(self, device: str) -> Measure:
+        """Load what is needed on the worker and return the measure: samples to scores, in order."""
+        raise TypeError(f"{type(self).__name__} does not measure")
+
+    def judge(self, scores: Scores, recipe: Recipe | None = None) -> Verdict:
+        """Return the verdict on stored scores; pure, so a dataset can be judged again without its pixels."""
+        raise TypeError(f"{type(self).__name__} does not judge")
+
+
+def verdict(name: str, scores: Scores, reason: str = "") -> Verdict:
+    """Return the verdict of filter `name`: kept when `reason` is empty, else dropped for it."""
+    return Verdict(filter=name, keep=not reason, reason=reason, scores=dict(scores))

@@ -1,0 +1,1 @@
+"""Records, samples, shards, commits and errors: what everything else is written with."""

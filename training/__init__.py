@@ -1,0 +1,1 @@
+"""The restorer: a diffusion transformer, its training and its inference."""
