@@ -1,0 +1,122 @@
+"""Diffraction at the aperture of a lens: what makes the star around a lamp, and the shape of a ghost.
+
+The point spread function of a lens is the squared Fourier transform of its pupil (Goodman, Introduction to Fourier
+Optics, section 6). Its size is proportional to the wavelength, which in logarithmic polar coordinates is a shift, so
+that white light is one short convolution along the radius. Dust and scratches on the front lens make the fine rays.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+
+from degradations._contract import Light
+from degradations._random import uniform_field
+from storage.records import Image
+
+PUPIL = 256  # samples across the pupil plane
+ANGLES, RADII = 512, 128
+NEAR, FAR = 0.002, 3.0  # radii of the first and last sample, in short sides of the image
+STEP = math.log(FAR / NEAR) / (RADII - 1)
+WAVELENGTHS = (610.0, 540.0, 465.0)  # nm, the middle of the red, green and blue band
+BAND = 5  # samples: a band of +-14 %
+_SPECTRUM_EDGE = 0.9  # short sides from the lamp at which the pupil's spectrum ends
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aperture:
+    """The pupil of a lens.
+
+    blades: 5 to 11. roundness: 0 polygon to 1 circle. rotation: radians. dust, scratches: how many. smear: strength of
+    parallel wipe marks in [0, 1], seed: of where dust, scratches and smear are.
+    """
+
+    blades: int
+    roundness: float
+    rotation: float
+    dust: int
+    scratches: int
+    smear: float
+    seed: int
+
+
+def outline(aperture: Aperture, angles: Light) -> Light:
+    """Return the radius of the opening, 1 at its corners, at `angles` in radians."""
+    sector = 2 * math.pi / aperture.blades
+    inner = np.mod(angles - aperture.rotation, sector) - sector / 2
+    polygon = math.cos(sector / 2) / np.cos(inner)
+    return np.asarray(polygon + aperture.roundness * (1 - polygon), dtype=np.float32)
+
+
+def pupil(aperture: Aperture, *, size: int = PUPIL, radius: float = 0.4) -> Light:
+    """Return the transmission of the pupil, float32 (size, size) in [0, 1]; its corners lie at `radius` sizes."""
+    rim = np.linspace(0, 2 * math.pi, 180, endpoint=False, dtype=np.float32)
+    reach = outline(aperture, rim) * np.float32(radius * size)
+    corners = np.stack((reach * np.cos(rim), reach * np.sin(rim)), axis=1) + (size - 1) / 2
+    opening = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(opening, [np.rint(corners * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    _soil(opening, aperture, size * radius)
+    return opening.astype(np.float32) * np.float32(1 / 255)
+
+
+def _soil(opening: Image, aperture: Aperture, reach: float) -> None:
+    """Draw dust and scratches into `opening`."""
+    middle = opening.shape[0] / 2
+    where = uniform_field((aperture.dust + aperture.scratches, 5), aperture.seed) * 2 - 1
+    for row, column, size, shade, _ in where[: aperture.dust]:
+        centre = (round(float(middle + column * reach) * 16), round(float(middle + row * reach) * 16))
+        cv2.circle(
+            opening, centre, round((1.2 + 3.5 * size**2) * 16), round(90 + 90 * float(shade)), -1, cv2.LINE_AA, 4
+        )
+    for row, column, tilt, length, shade in where[aperture.dust :]:
+        half = reach * (0.3 + 0.5 * abs(float(length)))
+        across, down = half * math.cos(math.pi * tilt), half * math.sin(math.pi * tilt)
+        start = (round(float(middle + column * reach - across) * 16), round(float(middle + row * reach - down) * 16))
+        end = (round(float(middle + column * reach + across) * 16), round(float(middle + row * reach + down) * 16))
+        cv2.line(opening, start, end, round(120 + 80 * float(shade)), 1, cv2.LINE_AA, 4)
+
+
+def star(aperture: Aperture) -> Light:
+    """Return the diffraction pattern of white light over angle and log radius, float32 (ANGLES, RADII, 3).
+
+    Row: angle from 0 to 2 pi. Column: log radius from NEAR to FAR. The mean over the angles is 1 at every radius: only
+    the contrast between directions is kept, the fall with the radius is the lens's (scatter), not the pupil's.
+    """
+    polar = cv2.remap(_spectrum(pupil(aperture)), *_polar_maps(), cv2.INTER_LINEAR)
+    polar /= np.maximum(polar.mean(axis=0), np.float32(1e-12))
+    if aperture.smear > 0:
+        polar += np.float32(aperture.smear) * _smear(aperture)[:, None]
+    polar = cv2.blur(polar, (BAND, 1), borderType=cv2.BORDER_REPLICATE)
+    polar /= polar.mean(axis=0)
+    return np.asarray(cv2.merge([_shifted(polar, length) for length in WAVELENGTHS]), dtype=np.float32)
+
+
+@cache
+def _polar_maps() -> tuple[Light, Light]:
+    """Return the column and row of the spectrum at each angle and log radius."""
+    radius = np.minimum(NEAR * np.exp(np.arange(RADII) * STEP) / _SPECTRUM_EDGE, 1) * (PUPIL / 2 - 2)
+    angle = np.arange(ANGLES)[:, None] * (2 * math.pi / ANGLES)
+    columns, rows = PUPIL / 2 + np.cos(angle) * radius, PUPIL / 2 + np.sin(angle) * radius
+    return columns.astype(np.float32), rows.astype(np.float32)
+
+
+def _spectrum(transmission: Light) -> Light:
+    swing = (np.arange(PUPIL) % 2 * -2 + 1).astype(np.float32)  # moves zero frequency to the middle
+    waves = cv2.dft(transmission * swing * swing[:, None], flags=cv2.DFT_COMPLEX_OUTPUT)
+    real, imaginary = cv2.split(waves)
+    return np.asarray(real * real + imaginary * imaginary, dtype=np.float32)
+
+
+def _smear(aperture: Aperture) -> Light:
+    """Return the light over the angle that parallel wipe marks scatter across themselves, float32 (ANGLES,)."""
+    tilt, width = uniform_field((2,), aperture.seed, stream=1)
+    distance = np.abs(np.sin(np.arange(ANGLES) * (2 * math.pi / ANGLES) - math.pi * float(tilt)))
+    return np.asarray(12 * np.exp(-((distance / (0.02 + 0.1 * float(width))) ** 2)), dtype=np.float32)
+
+
+def _shifted(polar: Light, wavelength: float) -> Light:
+    """Return the pattern of `wavelength`, whose size is proportional to it: moved along the log radius."""
+    shift = round(math.log(wavelength / WAVELENGTHS[1]) / STEP)
+    return np.ascontiguousarray(polar[:, np.clip(np.arange(RADII) - shift, 0, RADII - 1)])
