@@ -1,0 +1,135 @@
+"""The air between camera and scene: distances from inverse depth, the light that haze and rain scatter in, the blend.
+
+Inverse depth tells distance up to a scale and an offset (Ranftl et al., arXiv 1907.01341), so distances here are
+relative: 1 is that of the nearest point. What the offset hides is drawn, not guessed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from degradations._contract import Frame, Light
+from degradations._light import decode, luminance
+from storage.records import Image, Plane, Scene
+
+A = TypeVar("A", Image, Plane)
+
+SKY = 0.01  # inverse depth below which a point fades into the sky, at infinity
+DARK_SCENE = 0.08  # luminance of the bright parts below which a photograph is of the night
+BAND = 32  # rows
+DAY = (0.32, 0.93)  # luminance of daylight scattered in: sRGB 0.6 to 0.97
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What the depth map says of the scene as a whole.
+
+    reach: 95th percentile of the relative distance of all but the sky. horizon: row of the horizon, as a fraction of H.
+    sky: fraction of the image that is sky.
+    """
+
+    reach: float
+    horizon: float
+    sky: float
+
+
+def distance(inverse_depth: Plane, *, offset: float, far: float) -> Light:
+    """Return the relative distance, float32 (H, W), 1 for inverse depth 1 and `far` for the sky and beyond.
+
+    offset: inverse depth that is added to all, so that what lies farthest away but the sky is at (1 + offset) / offset.
+    """
+    away = np.float32(1 + offset) / (inverse_depth + np.float32(offset))
+    is_sky = np.float32(1) - inverse_depth * np.float32(1 / SKY)
+    np.maximum(is_sky, 0, out=is_sky)
+    cv2.multiply(is_sky, np.float32(far) - away, dst=is_sky)
+    cv2.add(away, is_sky, dst=away)
+    return np.asarray(np.minimum(away, np.float32(far), out=away))
+
+
+def layout(inverse_depth: Plane, *, offset: float) -> Layout:
+    """Return reach, horizon and share of sky, measured on a small copy of the depth map."""
+    small = _shrink(inverse_depth, 64)
+    sky = small < SKY
+    ground = small[~sky]
+    reach = float(np.percentile((1 + offset) / ((ground if ground.size else small) + offset), 95))
+    rows = np.nonzero(sky)[0]
+    horizon = float(np.percentile(rows + 1, 90)) / small.shape[0] if sky.mean() > 0.02 else 0.35
+    return Layout(reach=reach, horizon=horizon, sky=float(sky.mean()))
+
+
+def airlight(image: Image, inverse_depth: Plane, *, percentile: float, chroma: float) -> tuple[float, float, float]:
+    """Return the linear RGB that the air scatters in: a percentile of the far fifth's luminance, nearly grey.
+
+    percentile: 90 to 99, of a copy so small that lamps do not count. chroma: how much of the far part's own colour
+    stays, 0 to 1; the mean colour of the scene looks wrong as airlight.
+    """
+    light = decode(_shrink(image, 48))
+    away = _shrink(inverse_depth, 48)
+    luma = luminance(light)
+    far = light[away <= np.percentile(away, 20)]
+    bright = far[luminance(far[None])[0] >= np.percentile(luminance(far[None]), percentile - 5)].mean(axis=0)
+    level = float(luminance(bright[None, None])[0, 0])
+    around = float(np.percentile(luma, 95))  # the air is lit by what lights the scene
+    floor = max(0.75 * around, min(DAY[0], max(0.05, 1.5 * around)))
+    colour = 1 + chroma * (bright / max(level, 1e-3) - 1)
+    target = float(np.clip(level, floor, DAY[1]))
+    red, green, blue = (float(np.clip(target * value, 0.0, 1.0)) for value in np.clip(colour, 0.5, 1.5))
+    return red, green, blue
+
+
+def is_night(image: Image) -> bool:
+    """Return whether the photograph is of the night: dark but for small lights."""
+    return float(np.percentile(luminance(decode(_shrink(image, 48))), 75)) < DARK_SCENE
+
+
+def relit(frame: Frame, light: tuple[float, float, float]) -> Light:
+    """Return `light`, linear RGB, as changed by the illumination that acted on the frame before: night dims air too."""
+    colour = np.array(light, dtype=np.float32)
+    if frame.degraded is frame.clean:
+        return colour
+    before, after = np.array(cv2.mean(frame.clean)[:3]), np.array(cv2.mean(frame.degraded)[:3])
+    return np.asarray(colour * np.clip(after / np.maximum(before, 1e-4), 0, 1), dtype=np.float32)
+
+
+def koschmieder(light: Light, transmissions: tuple[Light, Light, Light], colour: Light, out: Light) -> None:
+    """Write light * t + colour * (1 - t) to `out`; a transmission, float32 (H, W), for each channel."""
+    scattered = (*(float(value) for value in colour), 0.0)
+    cv2.multiply(cv2.subtract(light, scattered), cv2.merge(transmissions), dst=out)
+    cv2.add(out, scattered, dst=out)
+
+
+def bands(height: int) -> Iterator[slice]:
+    """Yield the rows of an image in bands so narrow that what is made of one stays in the cache: twice as fast."""
+    for row in range(0, height, BAND):
+        yield slice(row, min(row + BAND, height))
+
+
+def overlay_luminance(scene: Scene, name: str, *, flip: bool) -> Light | None:
+    """Return the luminance, float32 (H, W) in [0, 1], of the pattern handed in for `name`, stretched to the image."""
+    pattern = scene.overlays.get(name)
+    if pattern is None:
+        return None
+    height, width = scene.image.shape[:2]
+    plane = luminance(decode(np.ascontiguousarray(pattern[:, ::-1] if flip else pattern)))
+    return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def soften(light: Light, sigma: float) -> Light:
+    """Return `light` blurred by a Gaussian of `sigma` pixels, made on a copy no smaller than the blur allows."""
+    height, width = light.shape[:2]
+    factor = max(1, min(8, int(sigma), height, width))
+    small = cv2.resize(light, (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA)
+    left = (sigma / factor) ** 2 - (0.25 if factor > 1 else 0)  # shrinking and enlarging blur by half a cell
+    small = cv2.GaussianBlur(small, (0, 0), max(left, 0.01) ** 0.5, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _shrink(array: A, side: int) -> A:
+    height, width = array.shape[:2]
+    factor = max(1.0, min(height, width) / side)
+    size = max(1, round(width / factor)), max(1, round(height / factor))
+    shrunk: A = cv2.resize(array, size, interpolation=cv2.INTER_AREA)
+    return shrunk

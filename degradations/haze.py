@@ -1,0 +1,254 @@
+"""Haze: far things pale into the colour of the air.
+
+I = L t + A (1 - t), with t_c = exp(-beta_c s) along the path s (Koschmieder 1924; Narasimhan and Nayar 2002,
+doi:10.1023/A:1016328200723), in linear light. beta_c grows as wavelength^-q: 0 for fog, about 1 for haze, negative
+for dust. The air thins out with height, so that the path to the sky ends: s = (h / e) (1 - exp(-d e / h)) at elevation
+e over the horizon, and is uneven by fractal noise, as in Guo et al.'s and RealRestorer's (arXiv 2603.25502) patterns.
+Some of what is scattered forward still arrives, blurred; the sensor's noise comes after the air. Ours: the airlight, a
+neutralised percentile of the far part, and the offset of the inverse depth, drawn.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from degradations._atmosphere import airlight, bands, distance, koschmieder, layout, overlay_luminance, relit, soften
+from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._fields import fbm
+from degradations._random import choice, gaussian_field, log_uniform, seed, uniform
+from degradations._severity import path, pixels
+from storage.records import Scene
+
+Kind = Literal["fog", "haze", "dust", "smog"]
+KINDS: tuple[Kind, ...] = ("fog", "haze", "dust", "smog")
+EXPONENT = {"fog": (0.0, 0.0), "haze": (0.5, 1.3), "dust": (-0.7, -0.3), "smog": (0.0, 0.6)}  # q, from and to
+TINT = {"fog": (0.99, 1.0, 1.015), "haze": (0.96, 1.0, 1.05), "dust": (1.12, 0.99, 0.8), "smog": (1.04, 1.0, 0.9)}
+THICKNESS = {"fog": (0.4, 3.0), "haze": (0.12, 0.8), "dust": (0.2, 1.5), "smog": (0.2, 1.2)}  # of the layer, in reaches
+WAVELENGTH = (610, 550, 465)  # nm, of the red, green and blue primaries
+TRANSMISSION = (0.75, 0.6, 0.45, 0.3, 0.18, 0.06)  # at the 95th percentile of the distance, by level
+UNEVENNESS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+NOISE = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
+SCATTER = (0.5, 1.5, 2.5, 3.5, 4.5, 6.0)
+SKY_FAR = 30.0  # distance of the sky, in reaches
+NOISE_TILE = 512
+
+
+class HazeOptions(Options, frozen=True):
+    """kind: of the air, "auto" draws it. preset: "realrestorer" keeps its released formula, mended.
+
+    patterns: folder of images whose brightness is the density of haze, mixed in when the builder hands one over.
+    """
+
+    kind: Literal["auto", "fog", "haze", "dust", "smog"] = "auto"
+    preset: Literal["physical", "realrestorer"] = "physical"
+    patterns: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Haze:
+    """What was drawn.
+
+    kind: of air. beta: extinction of green light per unit of distance, >= 0, 0 is clear air. exponent: q of
+    wavelength^-q, -1 to 1.5. offset: of the inverse depth, 0.02 to 0.3. far: distance of the sky. reach: 95th
+    percentile of the distance. falloff: power of distance / reach, 1 to 2, 1 is physical. horizon: row over H, 0 to 1.
+    layer: height of the air's layer as distance x elevation, 0 is without end. unevenness: of the density, 0 to 0.6.
+    cell: of the unevenness in pixels at 1024. stretch: of its cells, horizontally. density_seed: of the unevenness.
+    pattern: weight of an overlay in the density, 0 to 1; flip: it, horizontally. airlight: linear RGB, 0 to 1. scatter:
+    sigma of forward-scattered light in pixels at 1024, 0 to 6; forward: its share, 0 to 0.6. noise: standard
+    deviation at mid-grey in sRGB codes, 0 to 4; noise_seed: of the noise.
+    """
+
+    kind: Kind
+    beta: float
+    exponent: float
+    offset: float
+    far: float
+    reach: float
+    falloff: float
+    horizon: float
+    layer: float
+    unevenness: float
+    cell: float
+    stretch: float
+    density_seed: int
+    pattern: float
+    flip: bool
+    airlight: tuple[float, float, float]
+    scatter: float
+    forward: float
+    noise: float
+    noise_seed: int
+
+
+def sample(rng: np.random.Generator, severity: float, scene: Scene, options: HazeOptions) -> Haze:
+    """Draw the air; severity sets how little of the far part is left, what kind of air it is does not depend on it."""
+    assert scene.depth is not None
+    drawn = choice(rng, KINDS, (0.4, 0.4, 0.08, 0.12))
+    kind = drawn if options.kind == "auto" else options.kind
+    offset = log_uniform(rng, 0.05, 0.2)
+    shape = layout(scene.depth, offset=offset)
+    colour = airlight(scene.image, scene.depth, percentile=uniform(rng, 90, 99), chroma=uniform(rng, 0.1, 0.35))
+    strength = uniform(rng, 0.5, 1.0)  # of the tint
+    transmission = path(severity, TRANSMISSION, identity=1.0)
+    haze = Haze(
+        kind=kind,
+        beta=-math.log(transmission) / shape.reach,
+        exponent=uniform(rng, *EXPONENT[kind]),
+        offset=offset,
+        far=SKY_FAR * shape.reach,
+        reach=shape.reach,
+        falloff=1.0,
+        horizon=shape.horizon,
+        layer=shape.reach * log_uniform(rng, *THICKNESS[kind]),
+        unevenness=path(severity, UNEVENNESS) * uniform(rng, 0.6, 1.0),
+        cell=log_uniform(rng, 250, 700),
+        stretch=uniform(rng, 1.5, 3.0),
+        density_seed=seed(rng),
+        pattern=uniform(rng, 0.3, 0.8),
+        flip=uniform(rng, 0, 1) < 0.5,
+        airlight=_tinted(colour, kind, strength),
+        scatter=path(severity, SCATTER) * uniform(rng, 0.5, 1.0),
+        forward=uniform(rng, 0.2, 0.6),
+        noise=path(severity, NOISE) * uniform(rng, 0.6, 1.0),
+        noise_seed=seed(rng),
+    )
+    return _as_released(rng, severity, haze) if options.preset == "realrestorer" else haze
+
+
+def veil(frame: Frame, params: Haze, scene: Scene) -> Frame:
+    """Return `frame` seen through the air. Raises AssertionError without depth, which `render` has checked."""
+    if params.beta == 0:
+        return frame
+    depths = optical_depth(params, scene)
+    colour = relit(frame, params.airlight)
+    sigma = pixels(params.scatter, depths.shape)
+    soft = soften(frame.degraded, sigma) if sigma >= 1 and params.forward > 0 else None
+    out = np.empty_like(frame.degraded)
+    for rows in bands(len(depths)):
+        transmissions = _transmissions(depths[rows], params.exponent)
+        light = frame.degraded[rows]
+        if soft is not None:
+            light = _forward_scattered(light, soft[rows], transmissions[1], params.forward)
+        koschmieder(light, transmissions, colour, out[rows])
+    return replace(frame, degraded=out)
+
+
+def optical_depth(params: Haze, scene: Scene) -> Light:
+    """Return the optical depth of green light, float32 (H, W), >= 0: beta times the path, weighed by the density."""
+    assert scene.depth is not None
+    away = distance(scene.depth, offset=params.offset, far=params.far)
+    if params.falloff != 1:
+        away = np.float32(params.reach) * cv2.pow(away * np.float32(1 / params.reach), params.falloff)
+    if params.layer > 0:
+        away = _within_layer(away, params)
+    away = cv2.multiply(away, _density(params, scene), scale=params.beta)
+    return np.asarray(away)
+
+
+def noise(frame: Frame, params: Haze, scene: Scene) -> Frame:
+    """Return `frame` with shot noise, which the air did not soften.
+
+    One tile of numbers serves all three channels, which share a part of it as demosaiced ones do: a third of the time.
+    """
+    if params.noise == 0:
+        return frame
+    light = frame.degraded
+    grain = _grain(light.shape[1], params.noise_seed)
+    slope = params.noise / 255 * 0.833 / math.sqrt(0.18)  # sRGB codes to light at mid-grey, as shot noise
+    out = np.empty_like(light)
+    for rows in bands(len(light)):
+        first = rows.start % NOISE_TILE
+        sigma = cv2.sqrt(np.maximum(light[rows], 0))
+        cv2.multiply(sigma, grain[first : first + len(sigma)], dst=sigma, scale=slope)
+        cv2.add(light[rows], sigma, dst=out[rows])
+    return replace(frame, degraded=out)
+
+
+def _grain(width: int, noise_seed: int) -> Light:
+    tile = gaussian_field((NOISE_TILE, NOISE_TILE), noise_seed)
+    planes = [cv2.addWeighted(tile, 0.8, np.roll(tile, (171 * k, 67 * k), (0, 1)), 0.6, 0) for k in (1, 2, 3)]
+    return np.asarray(cv2.copyMakeBorder(cv2.merge(planes), 0, 0, 0, max(0, width - NOISE_TILE), cv2.BORDER_WRAP))[
+        :, :width
+    ]
+
+
+def _transmissions(depths: Light, exponent: float) -> tuple[Light, Light, Light]:
+    if exponent == 0:
+        grey = cv2.exp(-depths)
+        return grey, grey, grey
+    red, green, blue = (cv2.exp(depths * np.float32(-((nm / 550) ** -exponent))) for nm in WAVELENGTH)
+    return red, green, blue
+
+
+def _within_layer(away: Light, params: Haze) -> Light:
+    height, width = away.shape
+    rows = (np.arange(height) + 0.5) / height
+    elevation = (params.horizon - rows) * height / min(height, width)
+    above = int(np.count_nonzero(elevation > 1e-3))
+    if above == 0:
+        return away
+    rate = (elevation[:above, None] / params.layer).astype(np.float32)
+    bent = (np.float32(1) - cv2.exp(away[:above] * -rate)) / rate
+    return np.concatenate((bent, away[above:]))
+
+
+def _density(params: Haze, scene: Scene) -> Light:
+    height, width = scene.image.shape[:2]
+    squeezed = height, max(1, round(width / params.stretch))
+    cell = params.cell * min(height, width) / min(squeezed)
+    field = cv2.resize(fbm(squeezed, params.density_seed, cell=cell), (width, height), interpolation=cv2.INTER_LINEAR)
+    half_variance = params.unevenness**2 / 2  # log-normal: 1 + h * fbm to first order, mean 1, never a hole
+    density = np.asarray(cv2.exp(field * np.float32(params.unevenness) - np.float32(half_variance)), dtype=np.float32)
+    pattern = overlay_luminance(scene, "haze", flip=params.flip)
+    if pattern is not None:
+        density *= np.float32(1) + np.float32(params.pattern) * (pattern / np.float32(max(pattern.mean(), 0.05)) - 1)
+    return density
+
+
+def _forward_scattered(light: Light, soft: Light, transmission: Light, forward: float) -> Light:
+    share = (np.float32(1) - transmission) * np.float32(forward)
+    mixed = cv2.subtract(soft, light)
+    cv2.multiply(mixed, cv2.merge((share, share, share)), dst=mixed)
+    return np.asarray(cv2.add(light, mixed, dst=mixed))
+
+
+def _tinted(colour: tuple[float, float, float], kind: Kind, strength: float) -> tuple[float, float, float]:
+    red, green, blue = (min(1.0, c * (1 + strength * (t - 1))) for c, t in zip(colour, TINT[kind], strict=True))
+    return red, green, blue
+
+
+def _as_released(rng: np.random.Generator, severity: float, haze: Haze) -> Haze:
+    """RealRestorer's numbers (arXiv 2603.25502, released code) on distance, in linear light.
+
+    Mended: it takes 1 - inverse depth as distance, works on gamma-encoded values, truncates, and lets the sky shine
+    through; its one strength per image is spread over the severities.
+    """
+    beta = path(severity, (0.3, 0.6, 0.9, 1.2, 1.5, 1.8))
+    bias = uniform(rng, -0.005, 0.005)
+    bright = float(np.interp(beta, (0.3, 3), (0.78, 0.95))) + uniform(rng, -0.015, 0.015)
+    red, green, blue = (((bright + sign * bias + 0.055) / 1.055) ** 2.4 for sign in (-1, 0, 1))
+    return replace(
+        haze,
+        beta=beta / haze.reach,
+        exponent=0.0,
+        falloff=uniform(rng, 1, 2),
+        far=1.5 * haze.reach,
+        layer=0.0,
+        airlight=(red, green, blue),
+        scatter=0.0,
+        noise=0.0,
+    )
+
+
+DEGRADATION = Degradation(
+    params=Haze,
+    sample=sample,
+    parts=(Part(Stage.MEDIA, veil), Part(Stage.SENSOR, noise)),
+    needs=frozenset({"depth"}),
+    reads=frozenset({"overlay"}),
+    overlay="pattern",
+    options=HazeOptions,
+)
