@@ -66,6 +66,20 @@ def test_two_writers_of_one_name_do_not_meet(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"first"
 
 
+def test_bytes_are_synced_before_the_name_and_every_folder_after_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    sync, replace = os.fsync, Path.replace
+    synced = lambda descriptor: Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: E731, PTH115
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (events.append(f"sync {synced(fd).suffix or synced(fd).name}"), sync(fd))
+    )
+    monkeypatch.setattr(Path, "replace", lambda path, to: (events.append("rename"), replace(path, to)))
+    publish_bytes(tmp_path / "a" / "b" / "file", NEW)
+    assert events == [f"sync {tmp_path.name}", "sync a", "sync .part", "rename", "sync b"]
+
+
 def test_there_are_twelve_failpoints() -> None:
     assert len(set(NAMES)) == 12
 
