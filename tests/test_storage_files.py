@@ -71,11 +71,18 @@ def test_bytes_are_synced_before_the_name_and_every_folder_after_it_changed(
 ) -> None:
     events: list[str] = []
     sync, replace = os.fsync, Path.replace
-    synced = lambda descriptor: Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: E731, PTH115
-    monkeypatch.setattr(
-        os, "fsync", lambda fd: (events.append(f"sync {synced(fd).suffix or synced(fd).name}"), sync(fd))
-    )
-    monkeypatch.setattr(Path, "replace", lambda path, to: (events.append("rename"), replace(path, to)))
+
+    def record_sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        events.append(f"sync {path.suffix or path.name}")
+        sync(descriptor)
+
+    def record_rename(path: Path, target: Path) -> None:
+        events.append("rename")
+        replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(Path, "replace", record_rename)
     publish_bytes(tmp_path / "a" / "b" / "file", NEW)
     assert events == [f"sync {tmp_path.name}", "sync a", "sync .part", "rename", "sync b"]
 

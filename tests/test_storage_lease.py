@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from storage import lease as lease_module
 from storage.errors import LeaseError
 from storage.lease import EXPIRY_SECONDS, Lease
 
@@ -128,8 +127,8 @@ def test_unreadable_lease_blocks_nobody(tmp_path: Path, data: bytes) -> None:
 
 def test_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beaten = threading.Event()
-    monkeypatch.setattr(lease_module, "HEARTBEAT_SECONDS", 0.001)
-    monkeypatch.setattr(lease_module.os, "utime", lambda *_: beaten.set())
+    monkeypatch.setattr("storage.lease.HEARTBEAT_SECONDS", 0.001)
+    monkeypatch.setattr("storage.lease.os.utime", lambda *_: beaten.set())
     with Lease(tmp_path, owner="nightly"):
         assert beaten.wait(timeout=10)
 

@@ -202,4 +202,4 @@ def test_hash_of_pixels_tells_shape_and_values_apart() -> None:
 
 
 def test_every_codec_has_a_suffix() -> None:
-    assert {codec: encode_image(NOISE, codec)[:4] for codec in IMAGE_SUFFIX} == {"webp": b"RIFF", "png": b"\x89PNG"}
+    assert {f".{codec}" for codec in CODECS} == set(IMAGE_SUFFIX.values())
