@@ -1,9 +1,10 @@
-"""Filters that look at one photograph: resolution and duplicate."""
+"""Filters that look at one photograph: resolution, duplicate and sharpness."""
 
 import cv2
 import numpy as np
 import pytest
 from skimage import data
+from sklearn.datasets import load_sample_images
 
 from filters import load
 from filters._contract import Sample
@@ -119,3 +120,80 @@ def test_a_hundred_thousand_hashes_are_grouped_exactly():
     labels = np.array(groups(hashes.tolist(), 6))
     assert (labels[1::100] == labels[::100]).all()
     assert len(set(labels.tolist())) == pytest.approx(99_000, abs=2)
+
+
+def noisy(image, sigma=8):
+    return np.clip(np.rint(image + np.random.default_rng(0).normal(0, sigma, image.shape)), 0, 255).astype(np.uint8)
+
+
+def blurred(image, sigma=1.8):
+    return cv2.GaussianBlur(image, (0, 0), sigma)
+
+
+def enlarged(image):
+    return cv2.resize(half(image), image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def dimmed(image):
+    return (image // 10 + 100).astype(np.uint8)
+
+
+def burnt(image):
+    return np.clip(image.astype(int) * 20, 0, 255).astype(np.uint8)
+
+
+DEMO = {
+    "astronaut": data.astronaut,
+    "coffee": data.coffee,
+    "chelsea": data.chelsea,
+    "rocket": data.rocket,
+    "motorcycle": lambda: data.stereo_motorcycle()[0],
+    "china": lambda: load_sample_images().images[0],
+    "flower": lambda: load_sample_images().images[1],
+}
+
+
+@pytest.mark.parametrize("name", DEMO)
+def test_sharpness_keeps_the_photographs_of_the_demo(name):
+    assert reason_of("sharpness", DEMO[name]()) == ""
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (noisy, "noisy"),
+        (blurred, "blurred"),
+        (enlarged, "blurred"),
+        (jpeg, "blocky"),
+        (dimmed, "flat"),
+        (burnt, "clipped"),
+    ],
+)
+def test_sharpness_drops_a_good_photograph_made_bad(name, fault, reason):
+    assert reason_of("sharpness", fault(DEMO[name]())) == reason
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (3, 5), (7, 1)])
+def test_block_edges_are_found_at_any_offset(offset):
+    image = jpeg(data.coffee())[offset[0] :, offset[1] :]
+    assert reason_of("sharpness", image) == "blocky"
+
+
+@pytest.mark.parametrize("width", [1.0, 1.5, 2.5])
+def test_edge_width_of_a_step_is_that_of_its_blur_and_of_the_gradient(width):
+    step = np.where(np.arange(200) < 100, 40, 200).astype(np.uint8)
+    image = cv2.GaussianBlur(np.tile(step[None, :, None], (200, 1, 3)), (0, 0), width)
+    assert scores_of("sharpness", image)["edge_width"] == pytest.approx(np.hypot(width, 0.7), abs=0.1)
+
+
+def test_photograph_with_a_blurred_background_stays():
+    image = data.astronaut()
+    image[:, 256:] = blurred(image, 4)[:, 256:]
+    assert reason_of("sharpness", image) == ""
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (17, 300, 3), (64, 64, 3)])
+def test_sharpness_measures_the_smallest_images(shape):
+    image = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    assert all(np.isfinite(list(scores_of("sharpness", image).values())))
