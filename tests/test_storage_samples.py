@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from storage.errors import ShardError
 from storage.samples import (
-    IMAGE_SUFFIX,
     MAX_SIDE,
     Codec,
     decode_depth,
@@ -199,7 +198,3 @@ def test_hash_of_pixels_tells_shape_and_values_apart() -> None:
     other[3, 4, 1] ^= 1
     turned = NOISE.reshape(NOISE.shape[1], NOISE.shape[0], 3)
     assert len({pixels_sha256(image) for image in (NOISE, other, turned)}) == 3
-
-
-def test_every_codec_has_a_suffix() -> None:
-    assert {f".{codec}" for codec in CODECS} == set(IMAGE_SUFFIX.values())
