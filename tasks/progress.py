@@ -1,0 +1,26 @@
+"""Where a work shard is, in files beside its output, so that what kills a worker can be found and left out.
+
+`<output>.on` holds the key that is being worked on; `<output>.quarantine.json`, a JSON list, holds the keys that killed
+their worker twice, written by `tasks.retries`. The stage counts those as rejects with the reason "crash".
+"""
+
+import json
+from pathlib import Path
+
+from storage.records import WorkShard
+
+
+def working_on(shard: WorkShard, key: str) -> None:
+    """Note that the work on `key` begins. Not flushed to disk: it need only survive this process."""
+    Path(f"{shard.output}.on").write_text(key)
+
+
+def finished(shard: WorkShard) -> None:
+    """Note that `shard` is on no key any more."""
+    Path(f"{shard.output}.on").unlink(missing_ok=True)
+
+
+def quarantined(shard: WorkShard) -> frozenset[str]:
+    """Return the keys of `shard` that killed their worker twice."""
+    path = Path(f"{shard.output}.quarantine.json")
+    return frozenset(json.loads(path.read_bytes())) if path.exists() else frozenset()

@@ -1,0 +1,334 @@
+"""Units on Ray: the only code that imports it.
+
+Plain tasks for CPU stages, a pool of long-lived actors for stages with weights, at most 2 x workers in flight. Set the
+environment of `flows.quiet` before importing this module: Ray reads some of it at import.
+
+`ray.cancel` is not used: when it meets a task that is about to end, with or without `force`, Ray 2.60 aborts the driver
+("Tried to complete task that was not pending"). Instead a local worker ends itself when its wave's permit, a file, is
+gone; on a given cluster the tasks of an abandoned wave run to their end.
+"""
+
+import contextlib
+import os
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import ray
+from pydantic import BaseModel
+from ray import exceptions
+
+from storage.errors import PairForgeError
+from storage.records import ShardReport
+from tasks.units import Done, InProcess, Interrupted, Opened, Unit, Workers, execute, pool_key, raise_if_stopped
+from tasks.watchdog import Watchdog
+from tasks.waves import POLL, Call, Lane, Outcome, Wave, WorkerDiedError
+
+__all__ = ["Cluster", "InProcess", "Interrupted", "Unit", "Workers", "execute"]
+
+QUEUE = 2  # calls per worker: one runs, one is already there when it ends
+OBJECT_STORE = 100 * 2**20  # bytes; only URIs and reports pass through it
+DEATHS = (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.RayActorError)
+
+
+class Cluster:
+    """Runs units on the Ray cluster at `address`, or on a local one with `workers` CPUs for as long as the block.
+
+    Enter it in the main thread: Ray's processes die with the thread that started them. `run` may be called from any.
+    device: "cpu", or "cuda" to spread actors over the GPUs.
+    """
+
+    def __init__(self, workers: int, address: str | None = None, *, device: str = "cpu") -> None:
+        self.workers = workers
+        self._address = address
+        self._device = device
+        self._pools: dict[str, _Pool] = {}
+        self._abandoned: set[Call] = set()
+        self._turn = threading.Lock()  # of the waves that use actors: one at a time
+
+    def __enter__(self) -> Self:
+        assert threading.current_thread() is threading.main_thread(), "Ray would die with this thread"
+        with contextlib.ExitStack() as stack:
+            if self._address is None:
+                stack.enter_context(Watchdog(_temporary()))
+            stack.callback(ray.shutdown)
+            self._session = self._connect()
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pools.clear()
+        self._exit.close()
+
+    def run(self, units: Iterable[Unit], *, on_done: Done, stop: threading.Event) -> list[ShardReport]:
+        """See `Workers.run`; what a stage raised comes as itself, PairForgeError where memory is too small."""
+        units = list(units)
+        self._await_abandoned(stop)
+        with contextlib.ExitStack() as stack:
+            if any(unit.actor for unit in units):
+                stack.enter_context(self._taken(stop))
+            tasks = _Tasks(QUEUE * self.workers, stack.enter_context(_permit(self._session)), self._abandoned)
+            return Wave(units, _Ray(self, tasks), on_done, stop).run()
+
+    def retire(self, stage: str) -> None:
+        """End the actors of `stage`, so that their memory is free."""
+        with self._turn:
+            for key in [key for key in self._pools if key.startswith(f"{stage}:")]:
+                self._pools.pop(key).close()
+
+    def pool(self, unit: Unit) -> "_Pool":
+        """Return the actors that hold the weights `unit` needs."""
+        key = pool_key(unit)
+        if key not in self._pools:
+            self._pools[key] = _Pool(unit.stage, unit.options, self._devices())
+        return self._pools[key]
+
+    def _connect(self) -> Path | None:
+        """Start or find Ray; return the session's folder of a local one."""
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        # Ray puts the driver's working folder first on the workers' path: it must be that of our packages.
+        with contextlib.chdir(Path(__file__).parents[1]), _environment(OMP_NUM_THREADS="1"):
+            if self._address is None:
+                local = {"num_cpus": self.workers, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+                return Path(ray.init(address="local", **local, **quiet).address_info["session_dir"])
+            try:
+                ray.init(address=self._address, **quiet)
+                return None
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                message = f"no Ray cluster answers at {self._address}: start it, correct RAY_ADDRESS or unset it"
+                raise PairForgeError(message) from error
+
+    def _await_abandoned(self, stop: threading.Event) -> None:
+        """Wait for the tasks of an abandoned wave, so that no shard is done twice at once."""
+        while self._abandoned:
+            raise_if_stopped(stop)
+            self._abandoned.difference_update(ray.wait(list(self._abandoned), timeout=POLL)[0])
+
+    @contextlib.contextmanager
+    def _taken(self, stop: threading.Event) -> Iterator[None]:
+        while not self._turn.acquire(timeout=POLL):
+            raise_if_stopped(stop)
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _devices(self) -> list[str]:
+        """Return the device of each actor of a pool: on GPUs two share one, so that it computes while one decodes."""
+        if self._device != "cuda":
+            return [self._device] * self.workers
+        per_node = max(int(node["Resources"].get("GPU", 0)) for node in ray.nodes()) or 1
+        actors = min(self.workers, 2 * max(1, int(ray.cluster_resources().get("GPU", 0))))
+        return [f"cuda:{index % per_node}" for index in range(actors)]
+
+
+class _Ray:
+    """The engine of one wave."""
+
+    def __init__(self, cluster: Cluster, tasks: "_Tasks") -> None:
+        self._cluster = cluster
+        self._tasks = tasks
+
+    def lane(self, unit: Unit) -> Lane:
+        return self._cluster.pool(unit) if unit.actor else self._tasks
+
+    def wait(self, calls: list[Call], *, count: int, seconds: float) -> list[Call]:
+        ended: list[Call] = ray.wait(calls, num_returns=count, timeout=seconds)[0]
+        return ended
+
+    def outcome(self, call: Call) -> Outcome:
+        try:
+            result: tuple[ShardReport, float] = ray.get(call)
+        except exceptions.RayTaskError as error:
+            return _as_itself(error)
+        except exceptions.OutOfMemoryError as error:
+            return _caused(WorkerDiedError(True), error)
+        except DEATHS as error:
+            return _caused(WorkerDiedError(False), error)
+        return result
+
+
+class _Tasks:
+    """Plain Ray tasks, one CPU each."""
+
+    def __init__(self, limit: int, permit: Path | None, abandoned: set[Call]) -> None:
+        self._limit = limit
+        self._permit = permit
+        self._abandoned = abandoned
+        self._flying: set[Call] = set()
+        self._remote = ray.remote(num_cpus=1, max_retries=0)(_work)
+
+    def has_room(self) -> bool:
+        return len(self._flying) < self._limit
+
+    def submit(self, unit: Unit) -> Call:
+        call = self._remote.remote(unit, self._permit)
+        self._flying.add(call)
+        return call
+
+    def finish(self, call: Call) -> None:
+        self._flying.discard(call)
+
+    def bury(self, call: Call) -> list[Call]:
+        self._flying.discard(call)
+        return [call]
+
+    def abandon(self, call: Call) -> None:
+        self._flying.discard(call)
+        self._abandoned.add(call)
+
+
+@dataclass(eq=False, slots=True)
+class _Member:
+    """An actor of a pool and its calls, the oldest, which is the one it is on, first."""
+
+    actor: Any
+    device: str
+    calls: deque[Call] = field(default_factory=deque)
+
+
+class _Pool:
+    """Actors that hold the weights of one stage, one per entry of `devices`, made when first needed.
+
+    They take no CPU in Ray's books: with one each they would leave none for the plain tasks beside them.
+    """
+
+    def __init__(self, stage: str, options: BaseModel, devices: list[str]) -> None:
+        self._stage = stage
+        self._options = options
+        self._free = devices[::-1]
+        self._members: list[_Member] = []
+        self._remote = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Actor)
+
+    def has_room(self) -> bool:
+        return bool(self._free) or any(len(member.calls) < QUEUE for member in self._members)
+
+    def submit(self, unit: Unit) -> Call:
+        member = min(self._members, key=lambda member: len(member.calls), default=None)
+        if member is None or (member.calls and self._free):
+            device = self._free.pop()
+            member = _Member(self._remote.remote(self._stage, self._options, device), device)
+            self._members.append(member)
+        call = member.actor.run.remote(unit)
+        member.calls.append(call)
+        return call
+
+    def finish(self, call: Call) -> None:
+        for member in self._members:
+            if call in member.calls:
+                member.calls.remove(call)
+
+    def bury(self, call: Call) -> list[Call]:
+        return [call for member in self._owners(call) for call in self._end(member)]
+
+    def abandon(self, call: Call) -> None:
+        for member in self._owners(call):  # none, when it ended with a call before
+            self._end(member)
+
+    def close(self) -> None:
+        for member in list(self._members):
+            self._end(member)
+
+    def _owners(self, call: Call) -> list[_Member]:
+        return [member for member in self._members if call in member.calls]
+
+    def _end(self, member: _Member) -> list[Call]:
+        self._members.remove(member)
+        self._free.append(member.device)
+        ray.kill(member.actor)
+        return list(member.calls)
+
+
+class _Actor:
+    """On the worker: a stage with its weights loaded. What loading raised is raised by the calls, as itself."""
+
+    def __init__(self, stage: str, options: BaseModel, device: str) -> None:
+        cv2.setNumThreads(1)
+        self._opened: Opened | Exception
+        try:
+            self._opened = import_module(stage).open(options, device)
+        except Exception as error:
+            self._opened = error
+
+    def run(self, unit: Unit) -> tuple[ShardReport, float]:
+        if isinstance(self._opened, Exception):
+            raise self._opened
+        return _timed(unit, self._opened)
+
+
+def _work(unit: Unit, permit: Path | None) -> tuple[ShardReport, float]:
+    """On the worker: one unit of a CPU stage, for as long as `permit` is there."""
+    cv2.setNumThreads(1)
+    if permit is None:
+        return _timed(unit, None)
+    if not permit.exists():
+        raise Interrupted("the wave of this unit was abandoned")
+    ended = threading.Event()
+    threading.Thread(target=_exit_without, args=(permit, ended), daemon=True).start()
+    try:
+        return _timed(unit, None)
+    finally:
+        ended.set()
+
+
+def _exit_without(permit: Path, ended: threading.Event) -> None:
+    while not ended.wait(POLL):
+        if not permit.exists():
+            os._exit(1)
+
+
+def _timed(unit: Unit, opened: Opened | None) -> tuple[ShardReport, float]:
+    begun = time.monotonic()
+    return execute(unit, opened), time.monotonic() - begun
+
+
+def _as_itself(error: Any) -> Exception:  # Any: a RayTaskError; Ray's types are not followed
+    """Return what the stage raised, with the worker's traceback as its cause."""
+    cause = error.cause
+    return _caused(cause, error) if isinstance(cause, Exception) and cause is not error else error
+
+
+def _caused(raised: Exception, cause: Exception) -> Exception:
+    raised.__cause__ = cause
+    return raised
+
+
+def _temporary() -> Path:
+    """Return the folder where Ray puts its sessions, by its own rule."""
+    return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray"  # noqa: S108
+
+
+@contextlib.contextmanager
+def _permit(session: Path | None) -> Iterator[Path | None]:
+    """Make the file that lets the tasks of a wave go on, for as long as the block; none without a local session."""
+    if session is None:
+        yield None
+        return
+    permit = session / f"permit-{uuid.uuid4().hex}"
+    permit.touch()
+    try:
+        yield permit
+    finally:
+        permit.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables that Ray hands on to its workers, for as long as the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

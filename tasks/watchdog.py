@@ -1,0 +1,98 @@
+"""A small process that outlives the driver just long enough to end what a local Ray leaves behind.
+
+After kill -9 of the driver Ray's workers go on for 2 s and publish, two of its agents stay for a minute, and its
+session folder stays for ever, even after a clean end. This process waits until the driver is dead or closes the pipe,
+then kills what belongs to the driver's Ray sessions and removes their folders. It has a session of its own, so that a
+signal to the driver's group does not reach it. It needs only the standard library and starts in 20 ms:
+
+    python -I -S watchdog.py <pid of the driver> <Ray's temporary folder>
+"""
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+GRACE = 0.1  # between two looks at /proc
+PATIENCE = 5.0  # until what cannot be killed is given up
+
+
+class Watchdog:
+    """The driver's end: start it before Ray, leave the block after `ray.shutdown`."""
+
+    def __init__(self, temporary: Path) -> None:
+        self._temporary = temporary
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(self._temporary)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # it has seen which sessions are older than ours
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=2 * PATIENCE)
+
+
+def main(driver: int, temporary: Path) -> None:
+    """Wait for the end of `driver` or of standard input, then end and remove the Ray sessions it began meanwhile."""
+    older = _sessions(driver, temporary)
+    alive = os.pidfd_open(driver)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    select.select([alive, sys.stdin], [], [])
+    for session in _sessions(driver, temporary) - older:
+        _end(session)
+        shutil.rmtree(session, ignore_errors=True)
+
+
+def _sessions(driver: int, temporary: Path) -> set[Path]:
+    """Return the session folders of `driver`: Ray names them session_<date>_<time>_<pid>."""
+    named = re.compile(rf"session_[\d_-]+_{driver}")
+    return {path for path in temporary.glob("session_*") if named.fullmatch(path.name)}
+
+
+def _end(session: Path) -> None:
+    until = time.monotonic() + PATIENCE
+    while (members := [pid for pid in _pids() if _belongs(pid, session)]) and time.monotonic() < until:
+        for pid in members:
+            _kill(pid, session)
+        time.sleep(GRACE)
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and int(path.name) != os.getpid()]
+
+
+def _belongs(pid: int, session: Path) -> bool:
+    """Tell by the command line (Ray's servers) or the log that output goes to (workers, which rename themselves)."""
+    process, inside = Path(f"/proc/{pid}"), f"{session}/"
+    with contextlib.suppress(OSError):
+        words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        if any(word == str(session) or word.endswith(f"={session}") or inside in word for word in words):
+            return True
+        return any(str((process / "fd" / str(number)).readlink()).startswith(inside) for number in (1, 2))
+    return False
+
+
+def _kill(pid: int, session: Path) -> None:
+    """Kill `pid` if it is still what it was: the handle is taken first, so that the number cannot be reused."""
+    with contextlib.suppress(OSError):
+        handle = os.pidfd_open(pid)
+        try:
+            if _belongs(pid, session):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
