@@ -1,0 +1,93 @@
+"""Codecs: uint8 sRGB in, uint8 sRGB out, through the bytes of JPEG, WebP or AVIF, or the arithmetic of a video codec.
+
+The first three are Pillow's; what they return depends on the version of the library underneath, which `version` names.
+"""
+
+import io
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import features
+
+from degradations._random import gaussian_field
+from storage.records import Image
+
+Codec = Literal["jpeg", "webp", "avif", "video"]
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+
+# ITU-T T.81 annex K: the tables of quality 50, luma and chroma, row by row.
+_LUMA = (
+    "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62 "
+    "18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"
+)
+_CHROMA = "17 18 24 47 18 21 26 66 24 26 56 99 47 66 99 99"
+
+
+def version(codec: Codec) -> str:
+    """Return the library behind `codec` and its version; raises ValueError if this Pillow lacks it."""
+    if codec == "video":
+        return "video 1"
+    if codec == "jpeg":
+        return f"libjpeg-turbo {features.version_feature('libjpeg_turbo') or features.version_codec('jpg')}"
+    found = features.version_module(codec)
+    if found is None:
+        raise ValueError(f"this Pillow has no {codec}; leave it out of the options of compression")
+    return f"{codec} {found}"
+
+
+def jpeg(image: Image, *, quality: int, subsampling: Subsampling, tilt: float = 0.0, table_seed: int = 0) -> Image:
+    """Return `image` after a baseline JPEG of `quality` 1 to 100.
+
+    tilt, table_seed: as `tables`; 0 and 0 are the standard tables.
+    """
+    chroma_step = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}[subsampling]
+    if tilt == 0 and table_seed == 0:
+        return _through(image, "JPEG", quality=quality, subsampling=chroma_step)
+    steps = [table.ravel().tolist() for table in tables(quality, tilt=tilt, table_seed=table_seed)]
+    return _through(image, "JPEG", qtables=steps, subsampling=chroma_step)
+
+
+def webp(image: Image, *, quality: int) -> Image:
+    """Return `image` after a lossy WebP of `quality` 0 to 100, by the fastest method."""
+    return _through(image, "WEBP", quality=quality, method=0)
+
+
+def avif(image: Image, *, quality: int, subsampling: Subsampling) -> Image:
+    """Return `image` after an AVIF of `quality` 0 to 100, by the fastest method and one thread."""
+    return _through(image, "AVIF", quality=quality, speed=10, subsampling=subsampling, max_threads=1)
+
+
+def tables(quality: int, *, tilt: float, table_seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the luma and the chroma quantisation steps, (8, 8), of `quality` 1 to 100.
+
+    tilt: exponent by which steps grow with frequency beyond the standard, below 0 as in cameras' flatter tables.
+    table_seed: of a factor exp(N(0, 0.15)) on each step, 0 none.
+    """
+    scale = 50 / quality if quality < 50 else 2 - quality / 50
+    row, column = np.mgrid[:8, :8]
+    slope = ((row + column + 1) / 4.0) ** tilt
+    made = []
+    for index, standard in enumerate(_standard()):
+        steps = standard * scale * slope
+        if table_seed:
+            steps = steps * np.exp(0.15 * gaussian_field((8, 8), table_seed, stream=index))
+        made.append(np.clip(np.floor(steps + 0.5), 1, 255).astype(np.int64))
+    return made[0], made[1]
+
+
+@cache
+def _standard() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    luma = np.array(_LUMA.split(), np.float64).reshape(8, 8)
+    chroma = np.full((8, 8), 99.0)
+    chroma[:4, :4] = np.array(_CHROMA.split(), np.float64).reshape(4, 4)
+    return luma, chroma
+
+
+def _through(image: Image, form: str, **settings: object) -> Image:
+    stream = io.BytesIO()
+    Pillow.fromarray(np.ascontiguousarray(image)).save(stream, form, **settings)
+    with Pillow.open(stream) as decoded:
+        return np.array(decoded.convert("RGB"), dtype=np.uint8)

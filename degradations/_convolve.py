@@ -1,0 +1,158 @@
+"""Fast convolution of light by point spread functions.
+
+Small kernels go to OpenCV's direct filter, which costs by the number of taps that are not zero; larger sparse ones (a
+camera's path) are cut into tiles small enough for it; dense ones are multiplied in the Fourier domain. Wide Gaussians
+are made on a reduced copy. The picture continues as its mirror image beyond the border.
+"""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degradations._contract import Light
+from degradations._psf import gaussian_taps, line, splat
+
+MIRROR = cv2.BORDER_REFLECT_101
+DIRECT = 130  # OpenCV's filter leaves the direct way for kernels of more taps than this, zero or not
+TILE = 11  # so a tile is at most this high and wide
+SPARSE = 350  # taps up to which tiles beat the Fourier transform (measured at 1024 x 1024)
+STRIP = 32  # rows worked on at a time, so that they stay in the cache
+
+Tile = tuple[int, int, Light]  # (row, column) of the first tap, seen from the pixel, and the taps
+
+
+def convolve(light: Light, kernel: Light) -> Light:
+    """Return `light`, float32 (H, W) or (H, W, C), convolved with an odd square `kernel`."""
+    if kernel.size == 1:
+        return light * np.float32(kernel[0, 0])
+    turned = np.ascontiguousarray(kernel[::-1, ::-1])
+    top, left, tight = _tight(turned)
+    if tight.size <= DIRECT:
+        blurred = cv2.filter2D(light, -1, tight, anchor=(-left, -top), borderType=MIRROR)
+        return np.asarray(blurred).reshape(light.shape)
+    if np.count_nonzero(turned) < SPARSE:
+        return _tiled(light, turned)
+    return _fourier(light, kernel)
+
+
+def _tight(kernel: Light) -> Tile:
+    """Return the part of `kernel` that holds its centre and all taps that are not 0."""
+    centre = len(kernel) // 2
+    rows, columns = (np.append(lines, centre) for lines in np.nonzero(kernel))
+    top, left = int(rows.min()), int(columns.min())
+    part = kernel[top : rows.max() + 1, left : columns.max() + 1]
+    return top - centre, left - centre, np.ascontiguousarray(part)
+
+
+def _tiled(light: Light, kernel: Light) -> Light:
+    return _gather(light, _tiles(kernel), len(kernel) // 2)
+
+
+def _gather(light: Light, tiles: list[Tile], reach: int) -> Light:
+    """Return the sum of `light` correlated with each tile, strip by strip of rows so that they stay in the cache."""
+    height, width = light.shape[:2]
+    padded = cv2.copyMakeBorder(light, reach, reach, reach, reach, MIRROR)
+    out = np.empty_like(light)
+    for top in range(0, height, STRIP):
+        target = out[top : top + STRIP]
+        for index, (row, column, part) in enumerate(tiles):
+            above, left = top + row + reach, column + reach
+            view = padded[above : above + len(target) + len(part) - 1, left : left + width + part.shape[1] - 1]
+            total = cv2.filter2D(view, -1, part, anchor=(0, 0), borderType=MIRROR)[: len(target), :width]
+            if index:
+                cv2.add(target, total.reshape(target.shape), dst=target)
+            else:
+                target[...] = total.reshape(target.shape)
+    return out
+
+
+def _tiles(kernel: Light) -> list[Tile]:
+    centre = len(kernel) // 2
+    tiles = []
+    for row in range(0, len(kernel), TILE):
+        for column in range(0, len(kernel), TILE):
+            part = kernel[row : row + TILE, column : column + TILE]
+            rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
+            if rows.size:
+                tight = part[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+                corner = (row + int(rows[0]) - centre, column + int(columns[0]) - centre)
+                tiles.append((*corner, np.ascontiguousarray(tight)))
+    return tiles
+
+
+def _fourier(light: Light, kernel: Light) -> Light:
+    height, width = light.shape[:2]
+    reach = len(kernel) // 2
+    rows, columns = (_transform_size(side + 2 * reach) for side in (height, width))
+    spectrum = np.zeros((rows, columns), np.float32)
+    spectrum[: len(kernel), : len(kernel)] = kernel
+    cv2.dft(spectrum, dst=spectrum, nonzeroRows=len(kernel))
+    padded = cv2.copyMakeBorder(
+        light, reach, rows - height - reach, reach, columns - width - reach, cv2.BORDER_REFLECT_101
+    )
+    out = np.empty_like(light)
+    for index, plane in enumerate(cv2.split(padded)):
+        cv2.dft(plane, dst=plane)
+        plane = cv2.mulSpectrums(plane, spectrum, 0, plane)
+        cv2.idft(plane, dst=plane, flags=cv2.DFT_SCALE)
+        valid = plane[2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width]
+        out.reshape(height, width, -1)[..., index] = valid
+    return out
+
+
+def _transform_size(side: int) -> int:
+    return 2 * int(cv2.getOptimalDFTSize((side + 1) // 2))
+
+
+def gaussian(light: Light, sigma: float) -> Light:
+    """Return `light` blurred by a Gaussian of `sigma` pixels.
+
+    Reducing by [1 4 6 4 1] / 16 and enlarging by it add a variance of 1 each (in pixels of the finer level) and keep
+    centroids and variances exact at every phase, as the taps are a cubic B-spline; the rest is blurred in between.
+    """
+    if sigma * sigma < 3 or min(light.shape[:2]) < 16:
+        taps = gaussian_taps(sigma)
+        return np.asarray(cv2.sepFilter2D(light, -1, taps, taps, borderType=MIRROR)).reshape(light.shape)
+    small = gaussian(cv2.pyrDown(light, borderType=MIRROR), math.sqrt((sigma * sigma - 2) / 4))
+    return np.asarray(cv2.pyrUp(small, dstsize=light.shape[1::-1]))
+
+
+def motion(light: Light, length: float, angle: float) -> Light:
+    """Return `light` blurred by a straight, even motion of `length` pixels at `angle` (as `line`).
+
+    A long line is a short one repeated: each step lays a copy at the end of what is there, so the work grows with the
+    logarithm of the length. One copy moves by whole pixels; the first kernel takes up what that leaves of the centroid.
+    """
+    doublings = max(0, math.ceil(math.log2(max(length, 1e-9) / 9)))
+    direction = np.array([math.cos(angle), math.sin(angle)])
+    steps = [direction * (length / 2**count) for count in range(doublings, 0, -1)]
+    starts = [-np.rint(step / 2) for step in steps]
+    rest = sum((start + step / 2 for start, step in zip(starts, steps, strict=True)), np.zeros(2))
+    out = convolve(light, splat(line(length / 2**doublings, angle), centre=-rest))
+    for start, step in zip(starts, steps, strict=True):
+        pair = splat(np.array([start, start + step]), centre=start + step / 2)
+        out = convolve(out, pair) if _tight(pair)[2].size <= DIRECT else _twice(out, start.astype(int), step)
+    return out
+
+
+def _twice(light: Light, start: NDArray[np.int_], step: NDArray[np.float64]) -> Light:
+    """Return the mean of `light` moved by `start`, whole pixels, and by `start + step`."""
+    (top, left), end = -start, -(start + step)
+    corner = np.floor(end).astype(int)
+    part = end - corner
+    quad = np.outer((1 - part[0], part[0]), (1 - part[1], part[1])).astype(np.float32) / 2
+    height, width = light.shape[:2]
+    reach = int(np.abs([*start, *corner]).max()) + 1
+    padded = cv2.copyMakeBorder(light, reach, reach, reach, reach, MIRROR)
+    out = np.empty_like(light)
+    for row in range(0, height, STRIP):
+        target = out[row : row + STRIP]
+        rows = len(target)
+        above, before = row + reach + corner[0], reach + corner[1]
+        view = padded[above : above + rows + 1, before : before + width + 1]
+        moved = cv2.filter2D(view, -1, quad, anchor=(0, 0), borderType=MIRROR)[:rows, :width]
+        whole = padded[row + reach + top : row + reach + top + rows, reach + left : reach + left + width]
+        cv2.scaleAdd(whole, 0.5, moved, dst=target)
+    return out

@@ -1,0 +1,149 @@
+"""Point spread functions: what one point of the scene becomes on the sensor.
+
+Every kernel is built from points in continuous coordinates (a trajectory, an aperture) whose weights are shared among
+the four nearest pixels. So its sum is 1, its centroid exactly 0, it changes smoothly with its size and tends to the
+identity as the size tends to 0, at every resolution. Kernels are odd squares of float32; lengths are in pixels.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ive, j1
+
+from degradations._contract import Light
+from degradations._random import gaussian_field, uniform_field
+
+Points = NDArray[np.float64]  # (N, 2) of (row, column)
+
+STEPS = 400  # of a trajectory; 2000 in the paper look the same
+
+
+def splat(
+    points: Points, weights: NDArray[np.float64] | None = None, *, centre: NDArray[np.float64] | None = None
+) -> Light:
+    """Return the kernel of weighted `points`, moved so that their centroid is `centre` (or 0)."""
+    weights = np.ones(len(points)) if weights is None else weights
+    weights = weights / weights.sum()
+    points = points - weights @ points + (0.0 if centre is None else centre)
+    radius = max(0, math.ceil(np.abs(points).max() - 1e-9))
+    side = 2 * radius + 3
+    corner = np.floor(points)
+    part = points - corner
+    flat = ((corner + radius + 1) @ (side, 1)).astype(np.int64)
+    kernel = np.zeros(side * side)
+    for offset, share in (
+        (0, (1 - part[:, 0]) * (1 - part[:, 1])),
+        (1, (1 - part[:, 0]) * part[:, 1]),
+        (side, part[:, 0] * (1 - part[:, 1])),
+        (side + 1, part[:, 0] * part[:, 1]),
+    ):
+        kernel += np.bincount(flat + offset, share * weights, side * side)
+    return trim(kernel.reshape(side, side))
+
+
+def trim(kernel: NDArray[Any]) -> Light:
+    """Return `kernel` without its empty border, odd and square, summing to 1."""
+    centre = len(kernel) // 2
+    rows, columns = np.nonzero(np.abs(kernel) > 1e-9)
+    reach = int(max(np.abs(rows - centre).max(), np.abs(columns - centre).max()))
+    kernel = kernel[centre - reach : centre + reach + 1, centre - reach : centre + reach + 1]
+    return np.asarray(kernel / kernel.sum(), dtype=np.float32)
+
+
+def line(length: float, angle: float) -> Points:
+    """Return the points of a straight, even motion; angle in radians from the row axis towards the columns."""
+    time = (np.arange(STEPS) + 0.5) / STEPS - 0.5
+    return np.stack([time * length * math.cos(angle), time * length * math.sin(angle)], axis=1)
+
+
+def trajectory(length: float, seed: int, *, centripetal: float, jerk: float, tremor: float) -> Points:
+    """Return the points of a camera shaken by hand during one exposure.
+
+    Boracchi and Foi, "Modeling the performance of image restoration from motion blur" (IEEE TIP 21(8), 2012): a point
+    is pulled to the centre by `centripetal`, pushed by Gaussian `tremor`, thrown about with probability `jerk` per
+    exposure, and keeps its speed. Ours: the path is scaled so that its RMS radius is that of a line of `length`, so
+    that curled and straight paths of one severity blur alike.
+    """
+    pushes = gaussian_field((STEPS, 2), seed, stream=1)
+    throws = uniform_field((STEPS, 2), seed, stream=2)
+    position, path = 0j, np.empty(STEPS, np.complex128)
+    velocity = complex(*gaussian_field((2,), seed, stream=3))
+    velocity /= abs(velocity) or 1.0
+    for step in range(STEPS):
+        push = complex(pushes[step, 0], pushes[step, 1])
+        change = 0.1 * tremor * push - centripetal * position * (2.0 / STEPS)
+        if throws[step, 0] < jerk / STEPS:
+            change += 2 * velocity * np.exp(1j * (math.pi + (float(throws[step, 1]) - 0.5)))
+        velocity += change
+        velocity /= abs(velocity) or 1.0
+        position += velocity * (2.0 / STEPS)
+        path[step] = position
+    path -= path.mean()
+    scale = length / math.sqrt(12) / max(1e-9, float(np.sqrt(np.mean(np.abs(path) ** 2))))
+    return np.stack([path.real, path.imag], axis=1) * scale
+
+
+def aperture(radius: float, *, blades: int, rotation: float, ring: float) -> Light:
+    """Return the kernel of a defocused point: the image of the lens's opening, area pi radius^2.
+
+    blades: 0 for a round opening, else the corners of a regular polygon of the same area. rotation: radians. ring: how
+    much brighter the rim is than the centre, as spherical aberration makes it.
+    """
+    count = int(np.clip(radius * 8, 24, 96))
+    axis = (np.arange(count) + 0.5) / count * 2 - 1
+    rows, columns = (grid.ravel() for grid in np.meshgrid(axis, axis, indexing="ij"))
+    distance = np.hypot(rows, columns)
+    rim = np.full_like(distance, 1.0)
+    if blades:
+        sector = 2 * math.pi / blades
+        direction = (np.arctan2(rows, columns) + rotation) % sector - sector / 2
+        area = 0.5 * blades * math.sin(sector)  # of the polygon whose corners lie on the unit circle
+        rim = math.cos(sector / 2) / np.cos(direction) * math.sqrt(math.pi / area)
+        reach = math.sqrt(math.pi / area)
+        return _opening(rows * reach, columns * reach, distance * reach, rim, radius, ring)
+    return _opening(rows, columns, distance, rim, radius, ring)
+
+
+def _opening(rows: Any, columns: Any, distance: Any, rim: Any, radius: float, ring: float) -> Light:
+    inside = distance <= rim
+    weights = 1 + ring * (distance[inside] / rim[inside]) ** 4
+    return splat(np.stack([rows[inside], columns[inside]], axis=1) * radius, weights)
+
+
+def gaussian_taps(sigma: float) -> Light:
+    """Return the discrete Gaussian (Lindeberg 1990), float32 (2 r + 1,): its variance is exactly sigma^2."""
+    radius = math.ceil(3.5 * sigma + 0.5)
+    taps = ive(np.arange(-radius, radius + 1), sigma * sigma)
+    return np.asarray(taps / taps.sum(), dtype=np.float32)
+
+
+def bell(sigma: float, *, aspect: float, angle: float, beta: float, plateau: bool) -> Light:
+    """Return a generalised Gaussian exp(-q^beta / 2), or a plateau 1 / (1 + q^beta), of RMS radius sqrt(2) sigma.
+
+    q: squared distance in units of the axes, whose ratio is `aspect`; angle: radians of the long axis. The kernels of
+    Wang et al., Real-ESRGAN (arXiv 2107.10833, section 3.1); beta 1 without plateau is the Gaussian.
+    """
+    axis = (np.arange(81) + 0.5) / 81 * 8 - 4
+    along, across = (grid.ravel() for grid in np.meshgrid(axis, axis, indexing="ij"))
+    power = (along**2 + across**2) ** beta
+    weights = 1 / (1 + power) if plateau else np.exp(-0.5 * power)
+    weights[along**2 + across**2 > 16] = 0
+    spread = math.sqrt(float(weights @ along**2) / float(weights.sum()))
+    along, across = along * aspect**0.5, across * aspect**-0.5
+    rows = along * math.cos(angle) - across * math.sin(angle)
+    columns = along * math.sin(angle) + across * math.cos(angle)
+    even = math.sqrt((aspect + 1 / aspect) / 2)
+    return splat(np.stack([rows, columns], axis=1) * (sigma / spread / even), weights)
+
+
+def ringing(cutoff: float) -> Light:
+    """Return the circular low-pass of `cutoff` in radians per pixel (up to pi), cut after its third ring."""
+    cutoff = min(cutoff, math.pi)
+    radius = math.ceil(10.2 / cutoff)
+    rows, columns = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    distance = np.maximum(np.hypot(rows, columns), 1e-9)
+    kernel = cutoff * j1(cutoff * distance) / (2 * math.pi * distance)
+    kernel[radius, radius] = cutoff * cutoff / (4 * math.pi)
+    return trim(np.where(distance <= radius + 0.5, kernel, 0))

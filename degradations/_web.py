@@ -1,0 +1,140 @@
+"""The web's wear of a picture, as restorers simulate it: blur, shrink, add noise, save as JPEG, enlarge again.
+
+The model of Wang et al., Real-ESRGAN (arXiv 2107.10833) as RealRestorer's released pipeline uses it, in three forms:
+`sr` (its web degradation, also an augmentation in training), `blur` (its blur) and `tail` (what its noise ends with).
+Against that release: sizes are whole numbers and centres are kept, so nothing shifts; noise is drawn from recorded
+seeds; negative light never reaches the Poisson noise; results are rounded, not truncated.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from degradations._codecs import jpeg
+from degradations._contract import Light
+from degradations._convolve import convolve, gaussian
+from degradations._psf import ringing
+from degradations._random import chance, choice, gaussian_field, seed, uniform
+from storage.records import Image
+
+Interpolation = Literal["area", "bilinear", "bicubic"]
+Form = Literal["sr", "blur", "tail"]
+
+INTERPOLATIONS = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One turn through the web, in this order; all in sRGB, at the pixels of the picture as it is.
+
+    sigma: of a Gaussian, pixels, 0 none. cutoff: of a circular low-pass, radians per pixel, 0 none. scale: of the
+    sides, in (0, 1], relative to the whole picture. interpolation: of the resize. noise: standard deviation / 255 of
+    Gaussian noise, 0 none. photons: at white, of Poisson noise, 0 none. grey: one noise for all channels. quality: of
+    the JPEG (4:2:0, standard tables), 0 none. seed: of the noise.
+    """
+
+    sigma: float
+    cutoff: float
+    scale: float
+    interpolation: Interpolation
+    noise: float
+    photons: float
+    grey: bool
+    quality: int
+    seed: int
+
+
+def wear(image: Image, passes: tuple[Pass, ...], enlargement: Interpolation) -> Image:
+    """Return uint8 sRGB `image`, (H, W, 3), after `passes` and enlarged to its own size again."""
+    if not passes:
+        return image
+    shape = image.shape[:2]
+    for step in passes:
+        image = _wear_once(image, step, shape)
+    return resized(image, shape, enlargement)
+
+
+def resized(image: Image, shape: tuple[int, ...], interpolation: Interpolation) -> Image:
+    """Return `image` at `shape` (H, W); half-pixel centres, so its content stays where it is."""
+    if image.shape[:2] == tuple(shape[:2]):
+        return image
+    out = cv2.resize(image, (shape[1], shape[0]), interpolation=INTERPOLATIONS[interpolation])
+    return np.asarray(out, dtype=np.uint8)
+
+
+def scaled(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
+    """Return the whole (H, W) nearest to `shape` times `scale`, at least one pixel each."""
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def draw_passes(rng: np.random.Generator, severity: float, form: Form, shape: tuple[int, ...]) -> tuple[Pass, ...]:
+    """Draw the passes of `form`: the published ranges are reached at severity 1, and shrink to nothing at 0."""
+    draws = [_draw_pass(rng, severity, form, turn, shape) for turn in range(2)]
+    second = chance(rng, 0.7)
+    if severity == 0:
+        return ()
+    return tuple(draws) if form == "blur" and second and severity > 0.6 else tuple(draws[:1])
+
+
+def draw_enlargement(rng: np.random.Generator) -> Interpolation:
+    """Draw how the picture is enlarged at the end."""
+    return choice(rng, ("bilinear", "bicubic"))
+
+
+def _draw_pass(rng: np.random.Generator, severity: float, form: Form, turn: int, shape: tuple[int, ...]) -> Pass:
+    interpolation: Interpolation = choice(rng, ("area", "bilinear", "bicubic"))
+    rings, blurred, noisy, photonic, grey, poor = (chance(rng, share) for share in (0.5, 0.6, 0.5, 0.25, 0.4, 0.2))
+    width, shrink, noise, quality = (uniform(rng, 0.7, 1.0) for _ in range(4))
+    field = seed(rng)
+    harm = severity * min(1.0, severity / 0.05)
+    if form == "blur":
+        return Pass(
+            sigma=0.0 if rings else harm * width * (6, 5)[turn],
+            cutoff=math.pi * (1 - 0.75 * harm * width) if rings else 0.0,
+            scale=1 / (1 + harm * shrink * (3, 4)[turn]),
+            interpolation=interpolation,
+            noise=0.0 if photonic else harm * noise * 25,
+            photons=1 / (harm * noise * 0.02) ** 2 if photonic and harm else 0.0,
+            grey=grey,
+            quality=round(95 - harm * quality * 75),
+            seed=field,
+        )
+    reach = 0.2 if min(shape[:2]) < 512 else 0.5
+    return Pass(
+        sigma=harm * width * 1.2 if blurred else 0.0,
+        cutoff=0.0,
+        scale=1 - harm * shrink * reach,
+        interpolation=interpolation,
+        noise=harm * noise * 10 if noisy and form == "sr" else 0.0,
+        photons=0.0,
+        grey=grey,
+        quality=round(95 - harm * quality * (55 if poor else 35)),
+        seed=field,
+    )
+
+
+def _wear_once(image: Image, step: Pass, shape: tuple[int, ...]) -> Image:
+    light = image.astype(np.float32)
+    if step.sigma:
+        light = gaussian(light, step.sigma)
+    if step.cutoff:
+        light = convolve(light, ringing(step.cutoff))
+    height, width = scaled(shape, step.scale)
+    if light.shape[:2] != (height, width):
+        light = cv2.resize(light, (width, height), interpolation=INTERPOLATIONS[step.interpolation])
+    light = _noisy(light, step)
+    worn = np.rint(np.clip(light, 0, 255)).astype(np.uint8)
+    return jpeg(worn, quality=step.quality, subsampling="4:2:0") if step.quality else worn
+
+
+def _noisy(light: Light, step: Pass) -> Light:
+    if not step.noise and not step.photons:
+        return light
+    field = gaussian_field((*light.shape[:2], 1 if step.grey else 3), step.seed)
+    if step.noise:
+        return np.asarray(light + np.float32(step.noise) * field, dtype=np.float32)
+    signal = np.clip(light, 0, 255) * np.float32(255 / step.photons)  # the variance of light counted in photons
+    return np.asarray(light + np.sqrt(signal) * field, dtype=np.float32)

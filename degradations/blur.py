@@ -1,0 +1,371 @@
+"""Blur: light that belongs to one point is spread over many.
+
+    B = integral over the exposure of L(W_t x) dt, or L * k      in linear light, clipped highlights re-expanded
+
+Causes: a camera shaken by hand (Boracchi and Foi, IEEE TIP 2012), moved straight, turned or zoomed; one object moving;
+defocus by depth through a round or bladed opening; real frames averaged over an exposure, the main way of RealRestorer
+(arXiv 2603.25502, section 3.1); and the soft, plateau and ringing kernels of the web (arXiv 2107.10833). The preset
+`realrestorer` is the chain that its released pipeline calls blur. Ours: every kernel has its centroid at 0 and is
+scaled so that causes of one severity spread light alike; defocus layers with silhouettes; motion of objects by
+segments. Lengths are pixels at min(H, W) = 1024.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from degradations._clips import exposed, speed
+from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._convolve import convolve, gaussian, motion
+from degradations._defocus import layered_defocus, uniform_defocus
+from degradations._light import expand_highlights
+from degradations._motion import Turn, camera_path, moving_object, path_length
+from degradations._psf import aperture, bell, ringing, splat, trajectory
+from degradations._random import chance, choice, log_uniform, normal, seed, uniform
+from degradations._severity import path, pixels
+from degradations._web import Interpolation, Pass, draw_passes, wear
+from storage.records import Scene
+
+LENGTH = (3.0, 7.0, 13.0, 22.0, 36.0, 60.0)  # of motion; facts of each level, tuned in EXPERIMENTS.md
+RADIUS = (1.0, 1.7, 3.0, 5.0, 8.0, 13.0)  # of the most defocused point
+SIGMA = (0.7, 1.1, 1.9, 3.0, 4.6, 7.0)  # of web kernels
+SPAN = (4.0, 8.0, 14.0, 24.0, 36.0, 60.0)  # pixels that the faster tenth of a clip moves
+OBJECT_AREA = (0.02, 0.35)  # share of the picture: people, vehicles, animals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Still:
+    """Nothing moves and all is in focus."""
+
+    cause: Literal["still"] = "still"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shake:
+    """A hand-held camera. length: of the line that spreads alike. The rest: as `trajectory`."""
+
+    length: float
+    seed: int
+    centripetal: float
+    jerk: float
+    tremor: float
+    cause: Literal["shake"] = "shake"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """A camera moved straight and evenly. angle: radians from the row axis."""
+
+    length: float
+    angle: float
+    cause: Literal["linear"] = "linear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectMotion:
+    """One object moving straight before a still camera. segment: its label in scene.segments."""
+
+    length: float
+    angle: float
+    segment: int
+    cause: Literal["object_motion"] = "object_motion"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """A camera turned and zoomed. turns: (yaw, pitch, roll, log zoom) at even times; radians."""
+
+    turns: tuple[Turn, ...]
+    cause: Literal["rotation"] = "rotation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defocus:
+    """Wrong focus. radius: of the disk of the most defocused point, or of all if `focus` is None.
+
+    focus: disparity in focus. reach: pixels of radius per unit of disparity. blades, rotation, ring: as `aperture`.
+    """
+
+    radius: float
+    focus: float | None
+    reach: float
+    blades: int
+    rotation: float
+    ring: float
+    cause: Literal["defocus"] = "defocus"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """An exposure over the frames of a clip. span: its duration in frames."""
+
+    span: float
+    cause: Literal["clip"] = "clip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Web:
+    """A kernel as the web's resizing and sharpening leave behind. sigma: its RMS width per axis.
+
+    aspect: of its axes; angle: radians of the long one; beta: its exponent (1 is the Gaussian).
+    """
+
+    kernel: Literal["gaussian", "generalised", "plateau", "ringing"]
+    sigma: float
+    aspect: float
+    angle: float
+    beta: float
+    cause: Literal["web"] = "web"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """RealRestorer's released blur: `passes` through the web, in sRGB at native pixels."""
+
+    passes: tuple[Pass, ...]
+    enlargement: Interpolation
+    cause: Literal["chain"] = "chain"
+
+
+Cause = Annotated[
+    Still | Shake | Linear | ObjectMotion | Rotation | Defocus | Clip | Web | Chain, Field(discriminator="cause")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blur:
+    """What spreads the light. highlights: how much brighter than white the clipped light really is, 0 to 8."""
+
+    highlights: float
+    motion: Cause
+
+
+class BlurOptions(Options, frozen=True):
+    """The weight of each cause; those that the scene cannot give (no segments, no clip) are left out."""
+
+    preset: Literal["default", "realrestorer"] = "default"
+    shake: float = Field(0.25, ge=0)
+    linear: float = Field(0.10, ge=0)
+    object_motion: float = Field(0.15, ge=0)
+    rotation: float = Field(0.10, ge=0)
+    defocus: float = Field(0.20, ge=0)
+    clip: float = Field(4.0, ge=0)  # where there is a clip, it is nearly always used
+    web: float = Field(0.20, ge=0)
+
+
+def sample(rng: np.random.Generator, severity: float, scene: Scene, options: BlurOptions) -> Blur:
+    """Draw a cause and its strength; what is not strength does not depend on `severity`."""
+    cause = choice(rng, *_possible(scene, options))
+    highlights = log_uniform(rng, 0.5, 8.0) * min(1.0, severity / 0.2)
+    drawn = _DRAW[cause](rng, severity, scene)
+    if severity == 0:
+        return Blur(highlights=0.0, motion=Still())
+    return Blur(highlights=0.0 if cause == "chain" else highlights, motion=drawn)
+
+
+def _possible(scene: Scene, options: BlurOptions) -> tuple[list[str], list[float]]:
+    if options.preset == "realrestorer":
+        return ["chain"], [1.0]
+    weights = {name: float(getattr(options, name)) for name in _DRAW if name != "chain"}
+    impossible = {"object_motion": not _objects(scene), "clip": not _moves(scene)}
+    weights = {name: weight for name, weight in weights.items() if not impossible.get(name)}
+    if not any(weights.values()):
+        raise ValueError("blur: no cause with a weight above 0 is possible for this scene")
+    return list(weights), list(weights.values())
+
+
+def _objects(scene: Scene) -> list[int]:
+    if scene.segments is None:
+        return []
+    areas = np.bincount(scene.segments.ravel(), minlength=256) / scene.segments.size
+    low, high = OBJECT_AREA
+    return [label for label, area in enumerate(areas) if low <= area <= high]
+
+
+def _moves(scene: Scene) -> bool:
+    if scene.frames is None or len(scene.frames) < 3:
+        return False
+    return speed(scene.frames) >= 3 / (len(scene.frames) - 1)
+
+
+def _draw_shake(rng: np.random.Generator, severity: float, scene: Scene) -> Shake:
+    return Shake(
+        length=path(severity, LENGTH),
+        seed=seed(rng),
+        centripetal=uniform(rng, 0, 0.7),
+        jerk=uniform(rng, 0, 2),
+        tremor=choice(rng, (uniform(rng, 0, 1), 0.05)),
+    )
+
+
+def _draw_linear(rng: np.random.Generator, severity: float, scene: Scene) -> Linear:
+    return Linear(length=path(severity, LENGTH), angle=uniform(rng, 0, math.pi))
+
+
+def _draw_object(rng: np.random.Generator, severity: float, scene: Scene) -> ObjectMotion:
+    segment = choice(rng, _objects(scene))
+    vertical = uniform(rng, -1, 1)  # things on earth mostly move sideways
+    return ObjectMotion(
+        length=1.5 * path(severity, LENGTH), angle=math.pi / 2 + vertical**3 * math.pi / 2, segment=segment
+    )
+
+
+def _draw_rotation(rng: np.random.Generator, severity: float, scene: Scene) -> Rotation:
+    """A random walk in four directions, one of which leads."""
+    lead = choice(rng, ((1.0, 0.3, 0.3, 0.1), (0.3, 1.0, 0.3, 0.1), (0.15, 0.15, 2.0, 0.1), (0.1, 0.1, 0.2, 1.0)))
+    drift = [normal(rng) for _ in range(4)]
+    knots = np.cumsum([[normal(rng, mean, 0.5) for mean in drift] for _ in range(5)], axis=0) * lead
+    unit = 1e-3 * (knots - knots.mean(axis=0))
+    shape = scene.image.shape[:2]
+    length = path_length(_turns(unit), shape)
+    wanted = pixels(path(severity, LENGTH), shape)
+    return Rotation(turns=_turns(unit * (wanted / length if length > 0 else 0.0)))
+
+
+def _turns(knots: NDArray[np.float64]) -> tuple[Turn, ...]:
+    return tuple((float(row[0]), float(row[1]), float(row[2]), float(row[3])) for row in knots)
+
+
+def _draw_defocus(rng: np.random.Generator, severity: float, scene: Scene) -> Defocus:
+    radius = path(severity, RADIUS)
+    whole = chance(rng, 0.3)
+    quantile = choice(rng, (uniform(rng, 0.0, 0.2), uniform(rng, 0.8, 1.0)))
+    blades = choice(rng, (0, 5, 6, 7, 8, 9), (4, 1, 1, 2, 1, 2))
+    focus, reach = (None, 0.0) if whole else _focus(scene, quantile, radius)
+    return Defocus(
+        radius=radius,
+        focus=focus,
+        reach=reach,
+        blades=blades,
+        rotation=uniform(rng, 0, 2 * math.pi),
+        ring=choice(rng, (0.0, uniform(rng, 0, 1)), (0.7, 0.3)),
+    )
+
+
+def _focus(scene: Scene, quantile: float, radius: float) -> tuple[float | None, float]:
+    """Return the disparity in focus and the pixels per unit of disparity that blur the farthest from it by `radius`."""
+    if scene.depth is None:
+        return None, 0.0
+    focus = float(np.quantile(scene.depth, quantile))
+    farthest = float(np.quantile(np.abs(scene.depth - np.float32(focus)), 0.9))
+    return (focus, radius / farthest) if farthest > 0.02 else (None, 0.0)
+
+
+def _draw_clip(rng: np.random.Generator, severity: float, scene: Scene) -> Clip:
+    assert scene.frames is not None
+    return Clip(span=min(path(severity, SPAN) / speed(scene.frames), float(len(scene.frames) - 1)))
+
+
+def _draw_web(rng: np.random.Generator, severity: float, scene: Scene) -> Web:
+    kernel: Literal["gaussian", "generalised", "plateau", "ringing"] = choice(
+        rng, ("gaussian", "generalised", "plateau", "ringing"), (0.63, 0.135, 0.135, 0.1)
+    )
+    stretched, aspect = chance(rng, 0.36), log_uniform(rng, 1, 3)
+    betas = {"generalised": log_uniform(rng, 0.5, 4), "plateau": log_uniform(rng, 1, 2)}
+    return Web(
+        kernel=kernel,
+        sigma=path(severity, SIGMA),
+        aspect=aspect if stretched else 1.0,
+        angle=uniform(rng, 0, math.pi),
+        beta=betas.get(kernel, 1.0),
+    )
+
+
+def _draw_chain(rng: np.random.Generator, severity: float, scene: Scene) -> Chain:
+    return Chain(passes=draw_passes(rng, severity, "blur", scene.image.shape), enlargement="bicubic")
+
+
+_DRAW: dict[str, Callable[[np.random.Generator, float, Scene], Cause]] = {
+    "shake": _draw_shake,
+    "linear": _draw_linear,
+    "object_motion": _draw_object,
+    "rotation": _draw_rotation,
+    "defocus": _draw_defocus,
+    "clip": _draw_clip,
+    "web": _draw_web,
+    "chain": _draw_chain,
+}
+
+
+def spread(frame: Frame, params: Blur, scene: Scene) -> Frame:
+    """Return `frame` with its light spread by the drawn cause.
+
+    Raises ValueError if the annotation that the cause reads is absent.
+    """
+    light, cause = frame.degraded, params.motion
+    match cause:
+        case Still() | Chain():
+            return frame
+        case Clip():
+            return replace(frame, degraded=exposed(_given(scene.frames, "frames"), cause.span, params.highlights))
+        case ObjectMotion():
+            inside = _given(scene.segments, "segments") == cause.segment
+            length = pixels(cause.length, light.shape)
+            return replace(frame, degraded=moving_object(light, inside, length, cause.angle))
+        case Rotation():
+            return replace(frame, degraded=camera_path(light, cause.turns))
+        case Defocus():
+            return replace(frame, degraded=_defocused(light, cause, scene))
+        case Linear():
+            return replace(frame, degraded=motion(light, pixels(cause.length, light.shape), cause.angle))
+        case Shake():
+            return replace(frame, degraded=convolve(light, _shaken(cause, light.shape)))
+        case Web():
+            return replace(frame, degraded=_softened(light, cause))
+
+
+def _shaken(cause: Shake, shape: tuple[int, ...]) -> Light:
+    length = pixels(cause.length, shape)
+    points = trajectory(length, cause.seed, centripetal=cause.centripetal, jerk=cause.jerk, tremor=cause.tremor)
+    return splat(points)
+
+
+def _defocused(light: Light, cause: Defocus, scene: Scene) -> Light:
+    kernel = partial(aperture, blades=cause.blades, rotation=cause.rotation, ring=cause.ring)
+    if cause.focus is None:
+        return uniform_defocus(light, pixels(cause.radius, light.shape), kernel)
+    depth = _given(scene.depth, "depth")
+    return layered_defocus(light, depth, focus=cause.focus, reach=pixels(cause.reach, light.shape), kernel=kernel)
+
+
+def _softened(light: Light, cause: Web) -> Light:
+    sigma = pixels(cause.sigma, light.shape)
+    if cause.kernel == "ringing":
+        return convolve(light, ringing(1.7 / sigma))  # halves the same frequency as the Gaussian
+    if cause.kernel == "gaussian" and cause.aspect == 1:
+        return gaussian(light, sigma)
+    shape = {"aspect": cause.aspect, "angle": cause.angle, "beta": cause.beta}
+    return convolve(light, bell(sigma, plateau=cause.kernel == "plateau", **shape))
+
+
+def _given(annotation: NDArray[Any] | None, name: str) -> NDArray[Any]:
+    if annotation is None:
+        raise ValueError(f"this blur reads the scene's {name}, which is absent")
+    return annotation
+
+
+def recompress(frame: Frame, params: Blur, scene: Scene) -> Frame:
+    """Return `frame` after the chain of the preset; any other cause leaves it alone."""
+    if not isinstance(params.motion, Chain):
+        return frame
+    return replace(frame, degraded=wear(frame.degraded, params.motion.passes, params.motion.enlargement))
+
+
+DEGRADATION = Degradation(
+    params=Blur,
+    sample=sample,
+    parts=(
+        Part(Stage.HIGHLIGHTS, expand_highlights),
+        Part(Stage.OPTICS, spread),
+        Part(Stage.CODEC, recompress),
+    ),
+    reads=frozenset({"depth", "segments", "frames"}),
+    options=BlurOptions,
+    keeps_geometry=False,
+)
