@@ -12,7 +12,12 @@ from storage.records import WorkShard
 
 def working_on(shard: WorkShard, key: str) -> None:
     """Note that the work on `key` begins. Not flushed to disk: it need only survive this process."""
-    Path(f"{shard.output}.on").write_text(key)
+    path = Path(f"{shard.output}.on")
+    try:
+        path.write_text(key)
+    except FileNotFoundError:  # the first unit of a stage, before it has published anything
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(key)
 
 
 def finished(shard: WorkShard) -> None:
