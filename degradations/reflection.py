@@ -1,0 +1,309 @@
+"""Reflection: a pane of glass mirrors a second scene over the one behind it.
+
+    I = e (tau(theta) T + F(theta) g W (R * disk * (delta + rho delta_d)) / (1 + rho))
+
+in linear light: T is the scene behind the glass, R the mirrored one, defocused by its own depth and doubled by the
+second surface of the glass, g how much brighter its world is, W where the reflection shows, tau and F the Fresnel
+transmission and reflection of both surfaces (n = 1.5). The camera exposes for T: e = 1 / tau, so the clean image is the
+photograph itself; with `auto_exposure` off e = 1 and the clean side is tau T, the scene dimmed by the same glass.
+
+`network_like` mixes as SynNet does (Wen et al., CVPR 2019, Single Image Reflection Removal Beyond Linearity), I = W R +
+(1 - W) T with W a smooth function of both layers, but in linear light and with random instead of trained weights.
+
+R is another photograph of the same split, or a procedural room. In a share of the pairs the roles are swapped: the
+other photograph stands behind the glass and is the clean image. Ours: the level's share of visibly changed pixels
+(facts of the severity levels: 10, 20, 50, 80 %) is met by the extent of W, in closed form.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from degradations._area import PROXY, brightening, coarse, dimming, reduced
+from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._disk import defocus
+from degradations._glass import FEATURES, HIDDEN, ghost_ratio, surface, transmission, weight, weight_field
+from degradations._interior import interior
+from degradations._light import decode, luminance
+from degradations._random import chance, choice, log_uniform, normal, seed, uniform
+from degradations._severity import FADE, path
+from storage.records import Image, Scene
+
+Weight = Literal["window", "fbm", "segments", "network_like"]
+AREA = (0.02, 0.10, 0.20, 0.50, 0.80, 0.97)  # share of visibly changed pixels at the borders of the levels
+RATIO = (0.03, 0.08, 0.15, 0.3, 0.5, 0.9)  # mean light of the reflection where it shows, over that behind the glass
+PEAK = (0.06, 0.15, 0.25, 0.45, 0.7, 1.1)  # brightest light of the reflection (95th percentile); 1 is white
+OPACITY = (0.12, 0.2, 0.3, 0.42, 0.55, 0.72)  # largest weight of the second scene in the network-like mix
+SHARPEST = (4.0, 3.5, 3.0, 2.0, 1.0, 0.0)  # px at 1024: radius of the disk, at best
+SPREAD = (4.0, 4.0, 4.0, 4.0, 3.0, 3.0)  # px at 1024: how much larger it may be
+_STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_NOWHERE = 1e3  # a level that no field reaches
+_PANE = ((0.2, 0.8), (0.2, 0.8), (0.3, 1.1), (0.3, 1.1), (-0.1, 0.1))  # row, column, height, width, tilt
+GRID = 512  # pixels along the short side on which the reflection is made: half of 1024, it is rarely in focus
+
+
+class ReflectionOptions(Options, frozen=True):
+    """What a user may choose.
+
+    weight: where reflections show; None draws it. auto_exposure: whether the camera makes up for the light that the
+    glass takes. swap_share: how often another photograph, when it is large enough, stands behind the glass.
+    """
+
+    weight: Weight | None = None
+    auto_exposure: bool = True
+    swap_share: float = Field(default=0.1, ge=0, le=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reflection:
+    """A pane and what it mirrors.
+
+    gain: how much brighter the mirrored world is, 0 none, about 1 to 20 (network_like: its largest weight, 0 to 1).
+    incidence: degrees, 0 to 60. exposure: of the camera, 1 / transmission when it makes up for the glass.
+
+    weight: kind of field that says where the reflection shows; cover, softness: level and width of its edge;
+    weight_seed: of its clouds; pane: (row, column, height, width, tilt), place in shares of the frame, size in short
+    sides; projection: weights of the network.
+
+    defocus, ghost: radius and distance in px at 1024; ghost_angle: radians. tint: of the coating, by channel, 0.9 to
+    1.1. mirrored, zoom (1 or more), row, column (0 to 1): the window of the second photograph that is seen.
+    highlights: light of its clipped parts above white. interior_seed: of the view mirrored when there is no second
+    photograph. swapped: whether the second photograph stands behind the glass.
+    """
+
+    gain: float
+    incidence: float
+    exposure: float
+    weight: Weight
+    cover: float
+    softness: float
+    weight_seed: int
+    pane: tuple[float, ...]
+    projection: tuple[float, ...]
+    defocus: float
+    ghost: float
+    ghost_angle: float
+    tint: tuple[float, ...]
+    mirrored: bool
+    zoom: float
+    row: float
+    column: float
+    highlights: float
+    interior_seed: int
+    swapped: bool
+
+
+def sample(rng: np.random.Generator, severity: float, scene: Scene, options: ReflectionOptions) -> Reflection:
+    """Draw a pane and a view, then set brightness and extent to what `severity` asks for.
+
+    The extent is found level by level, so that it never shrinks: where a brighter reflection would reach its area with
+    less of the pane, it stays as bright as that area allows.
+    """
+    params, sharpness = _draw(rng, scene, options)
+    small, other = _proxies(params, scene)
+    for at in (*(step for step in _STEPS if step < severity), max(severity, FADE)):
+        params = _solved(_focused(params, at, sharpness), at, scene, small, other)
+    return _faded(params, severity)
+
+
+def apply(frame: Frame, params: Reflection, scene: Scene) -> Frame:
+    """Return `frame` seen through the pane; with swapped roles the clean side is the second photograph."""
+    through = params.exposure * (1 if params.weight == "network_like" else transmission(params.incidence))
+    dims = abs(through - 1) > 1e-9
+    if params.gain == 0 and not dims and not params.swapped:
+        return frame
+    shape = (frame.degraded.shape[0], frame.degraded.shape[1])
+    behind, clean = frame.degraded, frame.clean
+    if params.swapped:
+        behind = clean = decode(_cropped(scene.overlays["reflection"], params, shape, zoom=1.0))
+    if dims:
+        behind, clean = behind * np.float32(through), clean * np.float32(through)
+    if params.gain == 0:
+        return replace(frame, degraded=behind, clean=clean)
+    other = _reduced_light(frame.degraded) if params.swapped else None
+    layer, share = _layer(params, scene, behind, other)
+    full = cv2.resize(layer, shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(behind.shape)
+    if params.weight == "network_like":
+        share = cv2.resize(np.float32(params.gain) * share, shape[::-1], interpolation=cv2.INTER_LINEAR)
+        full -= behind * share.reshape(*shape, 1)
+    return replace(frame, degraded=cv2.add(behind, full, dst=full).reshape(behind.shape), clean=clean)
+
+
+# The mirrored scene.
+
+
+def _layer(params: Reflection, scene: Scene, behind: Light, other: Light | None) -> tuple[Light, Light]:
+    """Return the light that the pane adds, float32 (h, w, 3), and the weight (h, w), on a grid of GRID pixels."""
+    grid = coarse(behind.shape, GRID)
+    view = _view(params, scene, grid, other)
+    field = weight_field(params, behind, view, scene.segments)
+    share = cv2.resize(weight(params, field), grid[::-1], interpolation=cv2.INTER_LINEAR).reshape(grid)
+    return view * (share * np.float32(params.gain * strength(params)))[..., None], share
+
+
+def strength(params: Reflection) -> float:
+    """Return what a mirrored world as bright as white adds at gain 1: Fresnel reflection of both surfaces, exposed."""
+    if params.weight == "network_like":
+        return 1.0
+    return surface(params.incidence) * (1 + ghost_ratio(params.incidence)) * params.exposure
+
+
+def _view(params: Reflection, scene: Scene, grid: tuple[int, int], other: Light | None) -> Light:
+    """Return the mirrored scene on `grid` at its own brightness: defocused, doubled and tinted."""
+    light = other if other is not None else _second_scene(params, scene, grid)
+    light = cv2.resize(light, grid[::-1], interpolation=cv2.INTER_AREA).reshape(*grid, 3)
+    if params.highlights > 0:
+        over = np.maximum(light - np.float32(0.97), 0) * np.float32(1 / 0.03)
+        light = light + np.float32(params.highlights) * np.minimum(over * over, 1)
+    light = defocus(light, params.defocus * min(grid) / 1024)
+    return _doubled(light, params) * np.array(params.tint, np.float32)
+
+
+def _doubled(light: Light, params: Reflection) -> Light:
+    """Return (light + ratio * shifted light) / (1 + ratio): the second surface mirrors a little further on."""
+    ratio = np.float32(ghost_ratio(params.incidence))
+    distance = params.ghost * min(light.shape[:2]) / 1024
+    right, down = distance * math.cos(params.ghost_angle), distance * math.sin(params.ghost_angle)
+    move = np.array([[1, 0, right], [0, 1, down]], np.float32)
+    moved = cv2.warpAffine(light, move, light.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray((light + ratio * moved.reshape(light.shape)) / (1 + ratio), dtype=np.float32)
+
+
+def _second_scene(params: Reflection, scene: Scene, grid: tuple[int, int]) -> Light:
+    if "reflection" not in scene.overlays:
+        return interior(grid, params.interior_seed)
+    twice = (2 * grid[0], 2 * grid[1])
+    return decode(_cropped(scene.overlays["reflection"], params, twice, zoom=params.zoom, enlarge=False))
+
+
+def _cropped(picture: Image, params: Reflection, shape: tuple[int, int], *, zoom: float, enlarge: bool = True) -> Image:
+    """Return the window of `picture` that has the aspect of `shape`, at the size `shape` (or its own, if smaller)."""
+    scale = max(shape[0] / picture.shape[0], shape[1] / picture.shape[1]) * zoom
+    height, width = (min(have, max(1, round(side / scale))) for have, side in zip(picture.shape, shape, strict=False))
+    top, left = round(params.row * (picture.shape[0] - height)), round(params.column * (picture.shape[1] - width))
+    window = picture[top : top + height, left : left + width]
+    if params.mirrored:
+        window = window[:, ::-1]
+    if enlarge or (height >= shape[0] and width >= shape[1]):
+        return reduced(np.ascontiguousarray(window), shape)
+    return np.ascontiguousarray(window)
+
+
+def _reduced_light(light: Light) -> Light:
+    grid = coarse(light.shape, GRID)
+    return np.asarray(cv2.resize(light, grid[::-1], interpolation=cv2.INTER_AREA).reshape(*grid, 3), dtype=np.float32)
+
+
+# Drawing.
+
+
+def _draw(rng: np.random.Generator, scene: Scene, options: ReflectionOptions) -> tuple[Reflection, float]:
+    """Draw what does not depend on severity; returns the pane and where in the range of sharpness it lies."""
+    swapped = chance(rng, options.swap_share) and _large_enough(scene)
+    kinds: tuple[Weight, ...] = ("window", "fbm", "segments", "network_like")
+    usable = scene.segments is not None and not swapped
+    kind = choice(rng, kinds, (0.35, 0.35, 0.2 if usable else 0.0, 0.1))
+    if options.weight is not None and (options.weight != "segments" or usable):
+        kind = options.weight
+    incidence = uniform(rng, 0, 60)
+    nuisance = Reflection(
+        gain=0.0,
+        incidence=incidence,
+        exposure=1 / transmission(incidence) if options.auto_exposure and kind != "network_like" else 1.0,
+        weight=kind,
+        cover=_NOWHERE,
+        softness=log_uniform(rng, 0.03, 0.2) if kind in ("window", "segments") else log_uniform(rng, 0.15, 0.5),
+        weight_seed=seed(rng),
+        pane=tuple(uniform(rng, low, high) for low, high in _PANE),
+        projection=tuple(normal(rng) for _ in range(HIDDEN * (FEATURES + 1))),
+        defocus=0.0,
+        ghost=uniform(rng, 2, 20),
+        ghost_angle=uniform(rng, 0, 2 * math.pi),
+        tint=tuple(uniform(rng, 0.9, 1.1) for _ in range(3)),
+        mirrored=chance(rng, 0.5),
+        zoom=log_uniform(rng, 1, 2),
+        row=uniform(rng, 0, 1),
+        column=uniform(rng, 0, 1),
+        highlights=log_uniform(rng, 0.5, 8),
+        interior_seed=seed(rng),
+        swapped=swapped,
+    )
+    return nuisance, uniform(rng, 0, 1)
+
+
+def _large_enough(scene: Scene) -> bool:
+    overlay = scene.overlays.get("reflection")
+    return overlay is not None and all(a >= b for a, b in zip(overlay.shape, scene.image.shape, strict=True))
+
+
+def _proxies(params: Reflection, scene: Scene) -> tuple[Image, Light]:
+    """Return small copies: the image behind the glass, and the light of the scene that it mirrors."""
+    shape = (scene.image.shape[0], scene.image.shape[1])
+    grid = coarse(shape, PROXY)
+    if not params.swapped:
+        return reduced(scene.image, grid), _second_scene(params, scene, grid)
+    behind = _cropped(scene.overlays["reflection"], params, shape, zoom=1.0)
+    return reduced(behind, grid), decode(reduced(scene.image, grid))
+
+
+def _focused(params: Reflection, at: float, sharpness: float) -> Reflection:
+    return replace(params, defocus=path(at, SHARPEST) + sharpness * path(at, SPREAD))
+
+
+def _solved(params: Reflection, at: float, scene: Scene, small: Image, other: Light) -> Reflection:
+    """Return the pane with the gain of severity `at`, and the extent at which it touches the area of the level.
+
+    params.cover is the extent at a lower severity.
+    """
+    behind, share = decode(small), path(at, AREA)
+    view = _view(params, scene, (small.shape[0], small.shape[1]), other)
+    field = weight_field(params, behind, view, scene.segments, short=PROXY)
+    layer = view * np.float32(strength(params))
+    change = layer - behind if params.weight == "network_like" else layer
+    limit = np.where(change > 0, brightening(small), dimming(small))
+    needed = (limit / np.maximum(np.abs(change), 1e-6)).min(axis=2)  # of gain * weight, for a visible change
+    gain = _brightness(params, at, behind, layer, needed)
+    odds = np.clip(needed / gain, 1e-6, 1)
+    level = np.where(odds < 1, field - params.softness * np.log(odds / np.maximum(1 - odds, 1e-6)), -np.inf)
+    cover = max(float(np.quantile(level, 1 - share, method="higher")), float(field.min()) - 6 * params.softness)
+    if cover > params.cover:
+        shown = needed / weight(params, field)
+        return replace(params, gain=min(gain, float(np.quantile(shown, share, method="lower"))))
+    return replace(params, gain=gain, cover=cover)
+
+
+def _brightness(params: Reflection, at: float, behind: Light, layer: Light, needed: Light) -> float:
+    """Return the gain at which the mean light of the reflection is RATIO of that behind, within PEAK.
+
+    A reflection that is dark but for a few lamps is made up to 2.5 times brighter to touch the area of its level.
+    """
+    if params.weight == "network_like":
+        return path(at, OPACITY)
+    light = luminance(layer)
+    gain = path(at, RATIO) * max(float(luminance(behind).mean()), 0.02) / max(float(light.mean()), 1e-4)
+    touching = 1.1 * float(np.quantile(needed, path(at, AREA), method="lower"))
+    return min(max(gain, touching), 2.5 * gain, path(at, PEAK) / max(float(np.quantile(light, 0.95)), 1e-4))
+
+
+def _faded(params: Reflection, severity: float) -> Reflection:
+    """Return the pane with its strength going to none, glass included, below severity FADE."""
+    fade = min(1.0, severity / FADE)
+    if params.weight == "network_like":
+        return replace(params, gain=params.gain * fade)
+    clear = 1 / transmission(params.incidence)
+    return replace(params, gain=params.gain * fade, exposure=clear + fade * (params.exposure - clear))
+
+
+DEGRADATION = Degradation(
+    params=Reflection,
+    sample=sample,
+    parts=(Part(Stage.GLASS, apply),),
+    reads=frozenset({"segments", "overlay"}),
+    overlay="photograph",
+    options=ReflectionOptions,
+    local=True,
+)
