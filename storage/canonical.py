@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,7 +38,13 @@ def encode(value: Any) -> bytes:
 
 def decode(kind: type[T], data: bytes) -> T:
     """Return the record of type `kind` that `data` encodes; raises ValueError naming the field that does not fit."""
-    return TypeAdapter(kind).validate_json(data)
+    found: T = _adapter(kind).validate_json(data)
+    return found
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def digest(value: Any) -> str:

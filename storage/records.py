@@ -139,7 +139,10 @@ class PublishedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a dataset version consists of; written once, very last. Every file but the report is hashed in it."""
+    """What a dataset version consists of; written once, very last. Every file but the report is hashed in it.
+
+    layout: what is fixed for the life of the dataset: the number of buckets.
+    """
 
     format_version: int
     dataset_version: int
@@ -147,6 +150,7 @@ class Manifest:
     code_version: str
     shards: tuple[PublishedFile, ...]
     files: tuple[PublishedFile, ...]
+    layout: Mapping[str, int] = field(default_factory=dict)
 
 
 def level(severity: float) -> int:

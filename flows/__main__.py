@@ -1,0 +1,132 @@
+"""The command line, `pairforge`: what may be said, and how what goes wrong is told.
+
+Results go to standard output, progress and errors to standard error. Exit status 0 done, 1 failed, 2 wrong use. Every
+command imports what it needs when it runs, so that `pairforge --help` answers at once.
+"""
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flows.quiet import data_folder, silence
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit status."""
+    silence(data_folder())
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status; every error becomes one sentence on standard error."""
+    try:
+        return int(pairforge.main(arguments, prog_name="pairforge", standalone_mode=False) or 0)
+    except click.exceptions.Exit as end:
+        return int(end.exit_code)
+    except click.Abort:
+        return 130
+    except click.UsageError as error:
+        return _tell(f"{error.format_message().rstrip('.')}; see `{_path(error)} --help`", 2)
+    except OSError as error:
+        return _tell(_os_sentence(error), 1)
+    except Exception as error:
+        return _tell_ours(error)
+
+
+def _tell(sentence: str, status: int) -> int:
+    click.echo(f"error: {' '.join(sentence.split())}", err=True)
+    return status
+
+
+def _tell_ours(error: Exception) -> int:
+    from storage.errors import PairForgeError, SettingsError
+    from tasks.units import Interrupted
+
+    if isinstance(error, Interrupted):
+        return _tell(str(error), 130)
+    if not isinstance(error, PairForgeError):
+        raise error
+    return _tell(str(error), 2 if isinstance(error, SettingsError) else 1)
+
+
+def _os_sentence(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return "the disk is full; what was committed stays: free some space and run the same command again"
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        name = error.filename or "a file"
+        return f"{name} cannot be written or read ({error.strerror}); change its rights or choose another place"
+    return f"{error.filename or 'the system'}: {error.strerror or error}"
+
+
+def _path(error: click.UsageError) -> str:
+    return error.ctx.command_path if error.ctx else "pairforge"
+
+
+def with_json(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json` to a command."""
+    option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+    return option(command)
+
+
+@click.group(context_settings=CONTEXT, no_args_is_help=True)
+@click.version_option(package_name="pairforge", prog_name="pairforge", message="%(prog)s %(version)s")
+def pairforge() -> None:
+    """From photographs to aligned, verified (clean, degraded) pairs for image restoration."""
+
+
+@pairforge.command()
+@click.argument("what", metavar="SETTINGS.toml|FOLDER", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Where the dataset goes, when a FOLDER is built.")
+@click.option("--limit", type=click.IntRange(min=1), help="Take only so many photographs, chosen by hash.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; one per core unless said.")
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed than the settings say (a FOLDER: 0).")
+@with_json
+def build(what: Path, out: Path | None, limit: int | None, workers: int | None, seed: int | None, as_json: bool) -> int:
+    """Build a dataset; run it again after anything, it resumes."""
+    from flows.commands.build import build_command
+
+    return build_command(what, out=out, limit=limit, workers=workers, seed=seed, as_json=as_json)
+
+
+@pairforge.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("key", required=False)
+@click.option("--picture", type=click.Path(path_type=Path), help="Where the pair's picture goes; KEY.png unless said.")
+@with_json
+def inspect(dataset: Path, key: str | None, picture: Path | None, as_json: bool) -> int:
+    """Show what a dataset holds, or one pair's recipe, verdicts and picture."""
+    from flows.commands.inspect import inspect_command
+
+    return inspect_command(dataset, key, picture=picture, as_json=as_json)
+
+
+@pairforge.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("key")
+@with_json
+def explain(dataset: Path, key: str, as_json: bool) -> int:
+    """Say why a photograph or a pair was kept or dropped."""
+    from flows.commands.explain import explain_command
+
+    return explain_command(dataset, key, as_json=as_json)
+
+
+@pairforge.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--replay", type=click.IntRange(min=0), default=0, metavar="N", help="Make N pairs again and compare.")
+@with_json
+def verify(dataset: Path, replay: int, as_json: bool) -> int:
+    """Check every hash; with --replay make pairs again from their recipes and compare every byte."""
+    from flows.commands.verify import verify_command
+
+    return verify_command(dataset, replay=replay, as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The build as a Prefect flow: waves of work shards as tasks, Ray below them, storage beside them as the truth.
+
+A deployment runs `flows.build.build_dataset`; `pairforge build` runs the same job on a server of its own.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
+
+from flows.artifacts import ProgressArtifacts, publish_outcome
+from flows.job import Outcome, finished, run_job
+from flows.metrics import Metrics
+from flows.observers import Board, Watcher, save_timings
+from flows.server import LocalServer
+from flows.settings import Settings, read_settings
+from storage.lease import Lease
+from tasks.remote import Cluster
+from tasks.units import Unit, Workers
+
+NAME = "build-dataset"
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)  # Prefect types it as one that runs nothing
+POLL = 0.25  # seconds between looks at a wave
+FIRST_WAVE = 4  # units a worker, until it is known how long a unit takes
+SHORTEST_WAVE = 10  # units a worker, so that the tail of a wave is short against it
+MOST_WAVES = 250  # task runs a stage; seven stages stay below 2,000 a flow run
+
+
+@flow(name=NAME, task_runner=RUNNER, retries=0)
+def build_dataset(settings: str, version: int | None = None) -> dict[str, Any]:
+    """Build the dataset that a settings file describes and return what it came to.
+
+    settings: path of a TOML file. version: the dataset version this must come to; None takes whatever it comes to.
+    """
+    chosen = read_settings(Path(settings))
+    with Lease(Path(chosen.output), owner=f"Prefect flow run {flow_run.get_name()}") as lease:
+        if done := finished(chosen):
+            return {"version": done.dataset_version, "unchanged": True}
+        with cluster_of(chosen) as cluster:
+            return _told(_build(chosen, cluster, lease, [], version))
+
+
+def build_on_server(resolved: Path, settings: Settings, server: LocalServer, watchers: Sequence[Watcher]) -> Outcome:
+    """Build as a flow run on `server`, which starts while Ray does; the caller's watchers are told how it goes."""
+    outcomes: list[Outcome] = []
+    with Lease(Path(settings.output), owner="pairforge build") as lease, cluster_of(settings) as cluster:
+        server.wait()
+
+        @flow(name=NAME, task_runner=RUNNER, retries=0)
+        def build_here(settings: str, version: int | None = None) -> dict[str, Any]:
+            outcomes.append(_build(read_settings(Path(settings)), cluster, lease, watchers, version))
+            return _told(outcomes[0])
+
+        build_here(str(resolved))
+    return outcomes[0]
+
+
+def cluster_of(settings: Settings) -> Cluster:
+    """Return the Ray cluster at RAY_ADDRESS, else a local one, to be entered in the main thread."""
+    workers = settings.run.workers or len(os.sched_getaffinity(0))
+    return Cluster(workers, os.environ.get("RAY_ADDRESS"), device=settings.run.device)
+
+
+def _build(
+    settings: Settings, cluster: Cluster, lease: Lease, watchers: Sequence[Watcher], version: int | None
+) -> Outcome:
+    root = Path(settings.output)
+    with Metrics(root, port=settings.run.metrics_port) as metrics, stopped_by_signals() as stop:
+        board = Board(ProgressArtifacts(root), metrics.watch, *watchers)
+        try:
+            outcome = run_job(settings, _waves(cluster, settings, board, lease, stop), board, version=version)
+        finally:
+            save_timings(board, root / ".work")
+        metrics.finish(outcome)
+    publish_outcome(outcome)
+    return outcome
+
+
+class Stop(threading.Event):
+    """Set by a signal; says which."""
+
+    number: int = 0
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[Stop]:
+    """Yield an event that SIGINT and SIGTERM set; entered after ray.init, which takes SIGTERM for itself."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def set_it(number: int, _: FrameType | None) -> None:
+        stop.number = number
+        stop.set()
+
+    before = {number: signal.signal(number, set_it) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@task(name="wave", retries=0, cache_policy=NO_CACHE, persist_result=False)
+def run_wave(stage: str, number: int, work: Any) -> int:
+    """Run one wave of units; returns how many. Retries happen below, around each shard."""
+    workers, units, on_done, stop = work
+    return len(workers.run(units, on_done=on_done, stop=stop))
+
+
+def _waves(
+    cluster: Workers, settings: Settings, board: Board, lease: Lease, stop: Stop
+) -> Callable[[str, Sequence[Unit]], None]:
+    workers = settings.run.workers or len(os.sched_getaffinity(0))
+
+    def run_units(stage: str, units: Sequence[Unit]) -> None:
+        ordered = sorted(units, key=lambda unit: -unit.cost)
+        least = max(SHORTEST_WAVE * workers, -(-len(ordered) // MOST_WAVES))
+        done, number, size, began = 0, 0, FIRST_WAVE * workers, time.monotonic()
+        while done < len(ordered):
+            lease.check()
+            wave = ordered[done : done + size]
+            _run_one(stage, number, (cluster, wave, lambda report: board.unit_done(stage, report), stop), board)
+            done, number = done + len(wave), number + 1
+            seconds_a_unit = (time.monotonic() - began) / done
+            size = max(least, int(settings.run.wave_seconds / max(seconds_a_unit, 1e-3)))
+        board.flush(final=True)
+
+    return run_units
+
+
+def _run_one(stage: str, number: int, work: tuple[Any, ...], board: Board) -> None:
+    named = run_wave.with_options(task_run_name=f"{stage.replace(' ', '-')}-{number:04d}")
+    future = named.submit(stage, number, quote(work))
+    while not future.state.is_final():
+        board.flush()
+        time.sleep(POLL)
+    future.result()
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "version": outcome.manifest.dataset_version,
+        "unchanged": outcome.unchanged,
+        "images": dict(outcome.images),
+        "pairs": dict(outcome.pairs),
+    }

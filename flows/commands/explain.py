@@ -1,0 +1,102 @@
+"""`pairforge explain`: why a photograph or a pair was kept or dropped, in words."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.console import Console
+from flows.dataset import Dataset
+from storage.errors import SettingsError
+
+Row = dict[str, Any]
+
+# What a reason means, and what could be done about it. Reasons without a line here speak for themselves.
+REASONS: Mapping[str, str] = {
+    "near_duplicate": "another photograph shows the same and is larger or comes first",
+    "duplicate": "another file holds the very same bytes",
+    "crash": "the worker died on it twice, so it was left out; everything else went on",
+    "over_quota": "its degradation had reached its quota",
+    "too_small": "its shorter side is below clean.min_side",
+    "too_weak": "the degraded image is closer to the clean one than its severity level asks for",
+    "too_strong": "the degraded image is farther from the clean one than its severity level allows",
+    "shifted": "the degraded image is displaced against the clean one",
+    "warped": "parts of the degraded image are displaced against the clean one",
+    "not_an_image": "the file is not an image in any known format",
+    "truncated": "the file ends before the image does",
+}
+
+
+def explain_command(root: Path, key: str, *, as_json: bool) -> int:
+    """Print the life of one photograph (key, sha256 or path) or one pair (key); returns the exit status."""
+    dataset = Dataset(root)
+    _ = dataset.manifest  # one clear error when there is no dataset
+    pairs = dataset.find("pairs", key=key)
+    images = _images(dataset, pairs[0]["source_key"] if pairs else key)
+    if not pairs and not images:
+        raise SettingsError(f"{root} never saw {key!r}; name a pair's key, or a photograph's key, sha256 or path")
+    if not pairs:
+        pairs = [row for image in images if image["key"] for row in dataset.find("pairs", source_key=image["key"])]
+        text = "\n\n".join(_image_text(image, pairs) for image in images)
+    else:
+        text = "\n\n".join([pair_text(pairs[0]), *(_image_text(image, []) for image in images)])
+    Console(as_json=as_json).result({"images": images, "pairs": pairs}, text)
+    return 0
+
+
+def _images(dataset: Dataset, key: str) -> list[Row]:
+    for column in ("key", "sha256", "uri"):
+        if found := dataset.find("images", **{column: key}):
+            return found
+    return []
+
+
+def pair_text(row: Row) -> str:
+    """Return what the ledger says of one pair."""
+    recipe = json.loads(row["recipe"]) if row["recipe"] else {"steps": []}
+    lines = [
+        f"pair {row['key']}: {_fate(row)}",
+        f"  made from    photograph {row['source_key']} ({row['split']})",
+        f"  asked for    {row['name']} at severity {row['severity']:.3f}, level {row['level']}",
+        *(f"  {step['degradation']:<12} {_params(step['params'])}" for step in recipe["steps"]),
+        *_score_lines(row["scores"]),
+    ]
+    if row["shard"]:
+        lines.append(f"  stands in    shards/{row['shard']}.tar")
+    return "\n".join(lines)
+
+
+def _image_text(row: Row, pairs: list[Row]) -> str:
+    lines = [
+        f"photograph {row['uri']}: {_fate(row)}",
+        f"  file         {row['bytes']} bytes, sha256 {row['sha256'] or 'unknown'}",
+        f"  rights       {row['licence']}, by {row['author']}",
+    ]
+    if row["key"]:
+        lines.append(f"  image        {row['width']}x{row['height']} {row['format']}, key {row['key']}, {row['split']}")
+    if row["duplicate_of"]:
+        lines.append(f"  same as      {row['duplicate_of']}")
+    lines.extend(_score_lines(row["scores"]))
+    lines.extend(f"  pair         {pair['key']}  {pair['name']} level {pair['level']}: {_fate(pair)}" for pair in pairs)
+    return "\n".join(lines)
+
+
+def _fate(row: Row) -> str:
+    if row["status"] == "kept":
+        return "kept, every filter agreed"
+    why = REASONS.get(row["reason"], row["detail"] or row["reason"].replace("_", " "))
+    return f"{row['status']} by {row['stage']}: {row['reason']} ({why})"
+
+
+def _params(params: Mapping[str, Any]) -> str:
+    shown = (f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items())
+    text = ", ".join(shown)
+    return text if len(text) <= 400 else f"{text[:397]}..."
+
+
+def _score_lines(scores: Mapping[str, float]) -> list[str]:
+    by_filter: dict[str, list[str]] = {}
+    for name, value in sorted(scores.items()):
+        owner, _, score = name.partition(".")
+        by_filter.setdefault(owner, []).append(f"{score} {value:.4g}")
+    return [f"  {owner:<12} {', '.join(found)}" for owner, found in by_filter.items()]

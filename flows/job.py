@@ -1,0 +1,213 @@
+"""One whole build, from the lease to the manifest, whoever runs the units.
+
+The flow runs them in Prefect waves on Ray; `pairforge judge` and the tests run them in their own process. The result is
+the same, byte for byte.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from flows.card import dataset_card
+from flows.croissant import croissant
+from flows.pipeline import Observer, Pipeline, RunUnits
+from flows.publish import blank_manifest, hashed, numbered, packed_files, publish_version
+from flows.report import write_report
+from flows.settings import Settings
+from flows.verdicts import Judged, judge_pairs
+from storage.canonical import digest, encode
+from storage.commits import code_version
+from storage.errors import SettingsError
+from storage.files import publish_bytes, remove_asides
+from storage.ledger import IMAGES, read_table, write_table
+from storage.manifest import read_manifest
+from storage.records import Manifest, PublishedFile, ShardReport
+from storage.shards import shard_list
+
+Row = dict[str, Any]
+
+BUCKETS_PER_PART = 64  # of the ledger of images: some thousands of rows
+STAGES = ("crawl", "clean", "annotate", "degrade", "measure", "pack")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a build came to. images and pairs: counts by "kept" and by reason of those that were not."""
+
+    root: Path
+    manifest: Manifest
+    images: Mapping[str, int]
+    pairs: Mapping[str, int]
+    unchanged: bool
+
+
+def code() -> str:
+    """Return the version of the code that decides the bytes of a dataset."""
+    return digest([code_version(f"tasks.{stage}") for stage in STAGES])
+
+
+def finished(settings: Settings) -> Manifest | None:
+    """Return the manifest if these settings, files and code are what the current version was built from."""
+    root = Path(settings.output)
+    note = root / ".work" / "finished.json"
+    if not note.exists() or not (root / "manifest.json").exists():
+        return None
+    manifest = read_manifest(root)
+    now = {**_state(Pipeline(settings, lambda stage, units: None, _Nobody())), "version": manifest.dataset_version}
+    return manifest if json.loads(note.read_bytes()) == now else None
+
+
+def run_job(settings: Settings, run_units: RunUnits, observer: Observer, *, version: int | None = None) -> Outcome:
+    """Build the dataset of `settings`; the caller holds the lease. Stages that are committed are not done again.
+
+    version: the dataset version this must come to; SettingsError, before anything is published, if it is another.
+    """
+    root = Path(settings.output)
+    remove_asides(root)
+    pipeline = Pipeline(settings, run_units, observer)
+    state = _state(pipeline)
+    pipeline.fix_layout()
+    crawled = pipeline.crawl()
+    tables, unreadable = pipeline.bucket_sources(crawled)
+    cleaned = pipeline.clean(tables)
+    scenes = pipeline.judge_images(cleaned, pipeline.measure_images(cleaned))
+    annotated = pipeline.annotate(cleaned, scenes)
+    plans, totals = pipeline.plan(scenes, annotated)
+    units = pipeline.measure_pairs(plans, pipeline.degrade(plans, cleaned, annotated), cleaned)
+    shutil.rmtree(pipeline.work / "publish", ignore_errors=True)
+    filters = settings.filters_of("pair")
+    judged = judge_pairs(
+        units, cleaned, pipeline.surplus, filters=filters, bits=pipeline.bits(totals), work=pipeline.work
+    )
+    packed = pipeline.pack(judged.shards)
+    images = _write_images(pipeline.work, unreadable, cleaned, scenes)
+    manifest = _publish(settings, pipeline, judged, packed, images, version)
+    unchanged = manifest is None
+    current = read_manifest(root) if manifest is None else manifest
+    write_report(root)
+    publish_bytes(pipeline.work / "finished.json", encode({**state, "version": current.dataset_version}), kind="commit")
+    pairs = {"kept": judged.kept, **judged.rejected}
+    return Outcome(root=root, manifest=current, images=images.counts, pairs=pairs, unchanged=unchanged)
+
+
+def _state(pipeline: Pipeline) -> dict[str, str]:
+    return {"settings": pipeline.settings.digest(), "code": code(), "files": pipeline.listing_digest()}
+
+
+class _Nobody:
+    def stage(self, stage: str, *, done: int, total: int, items: int) -> None:
+        """Look away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Images:
+    parts: Sequence[Path]
+    counts: Mapping[str, int]
+    licences: Mapping[str, int]
+
+
+def _write_images(
+    work: Path, unreadable: Path, cleaned: Mapping[int, ShardReport], scenes: Mapping[int, Path]
+) -> _Images:
+    counts, licences, parts = Counter[str](), Counter[str](), list[Path]()
+    for part, buckets in groupby(sorted(cleaned), key=lambda bucket: bucket // BUCKETS_PER_PART):
+        rows = [row for bucket in buckets for row in _image_rows(bucket, cleaned[bucket], scenes[bucket])]
+        licences.update(row["licence"] for row in rows if row["status"] == "kept")
+        parts.append(_write_image_part(work, f"images-{part:06d}", rows, counts))
+    failed = [{**_blank_image(), **row, "stage": "crawl", "bucket": -1} for row in read_table(unreadable)]
+    if failed:
+        parts.append(_write_image_part(work, "images-unreadable", failed, counts))
+    return _Images(parts=parts, counts=counts, licences=licences)
+
+
+def _write_image_part(work: Path, name: str, rows: Sequence[Row], counts: Counter[str]) -> Path:
+    counts.update("kept" if row["status"] == "kept" else row["reason"] for row in rows)
+    path = work / "publish" / "ledger" / f"{name}.parquet"
+    columns = set(IMAGES.names)
+    picked = [{name: row.get(name) for name in columns} for row in rows]
+    write_table(path, sorted(picked, key=lambda row: str(row["uri"])), IMAGES)
+    return path
+
+
+def _image_rows(bucket: int, cleaned: ShardReport, scenes: Path) -> Iterator[Row]:
+    judged = {row["key"]: row for row in read_table(scenes)}
+    for row in read_table(Path(cleaned.shard.output + ".parquet")):
+        full = {**_blank_image(), **row, "bucket": bucket, "stage": row.get("stage") or "clean"}
+        scene = judged.get(row["key"]) if row["status"] == "kept" else None
+        if scene is None:
+            yield full
+            continue
+        dropped = {} if scene["keep"] else {"status": "dropped", "stage": scene["filter"], "reason": scene["reason"]}
+        kept = {"split": scene["split"], "duplicate_of": scene["duplicate_of"], "scores": scene["scores"]}
+        yield {**full, **kept, **dropped}
+
+
+def _blank_image() -> Row:
+    texts = dict.fromkeys(("detail", "key", "format", "split", "duplicate_of", "licence", "author"), "")
+    return {**texts, "bytes": 0, "width": 0, "height": 0, "scores": {}}
+
+
+def _publish(
+    settings: Settings,
+    pipeline: Pipeline,
+    judged: Judged,
+    packed: Sequence[ShardReport],
+    images: _Images,
+    version: int | None,
+) -> Manifest | None:
+    """Publish a new version and return its manifest, or None if the current one already is this version."""
+    root, staging = pipeline.root, pipeline.work / "publish"
+    staged = {f"ledger/{path.name}": path for path in (*judged.ledger, *images.parts)}
+    shards: list[PublishedFile] = []
+    beside: list[PublishedFile] = []
+    for report in packed:
+        files = packed_files(report.shard.output)
+        shards.append(files["shards"])
+        beside.append(files["annotations"])
+        for folder, middle in (("shards", ""), ("annotations", ".annotations")):
+            for suffix in ("tar", "idx"):
+                staged[f"{folder}/{report.shard.bucket}.{suffix}"] = Path(f"{report.shard.output}{middle}.{suffix}")
+    shards.sort(key=lambda entry: entry.name)
+    for name, content in _written(settings, shards, images.licences).items():
+        publish_bytes(staging / name, content)
+        staged[name] = staging / name
+    plain = {name: file for name, file in staged.items() if not name.endswith(".tar")}
+    manifest = replace(
+        blank_manifest(settings_digest=settings.digest(), code_version=code(), buckets=pipeline.buckets),
+        shards=tuple(shards),
+        files=tuple(sorted((*beside, *hashed(plain)), key=lambda entry: entry.name)),
+    )
+    manifest = numbered(root, manifest)
+    if version not in (None, manifest.dataset_version):
+        came = manifest.dataset_version
+        raise SettingsError(
+            f"version {version} was asked for, but {root} comes to version {came}; ask for that or none"
+        )
+    if (root / "manifest.json").exists() and read_manifest(root) == manifest:
+        return None
+    publish_version(root, staged, manifest)
+    return manifest
+
+
+def _written(settings: Settings, shards: Sequence[PublishedFile], licences: Mapping[str, int]) -> dict[str, bytes]:
+    name, codec = settings.dataset.name, settings.pack.codec
+    by_split = groupby(shards, key=lambda entry: Path(entry.name).name.rsplit("-", 1)[0])
+    lists = {f"shards/{split}.json": shard_list(name, map(_listed, entries)) for split, entries in by_split}
+    described = {
+        **lists,
+        "settings.json": settings.published(),
+        "croissant.json": croissant(name, shards, licences, codec),
+    }
+    texts = {file: json.dumps(content, indent=1, sort_keys=True) + "\n" for file, content in described.items()}
+    return {
+        file: text.encode() for file, text in {**texts, "README.md": dataset_card(settings, shards, licences)}.items()
+    }
+
+
+def _listed(entry: PublishedFile) -> dict[str, Any]:
+    return {"url": Path(entry.name).name, "nsamples": entry.pairs, "filesize": entry.bytes}

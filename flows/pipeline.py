@@ -1,0 +1,387 @@
+"""The main job without an orchestrator: which work shards there are, what they read, and the exchanges between them.
+
+Each map stage is a list of units whose commit keys hash what they depend on; units that are committed are left alone,
+the rest is handed to `run_units` (Prefect waves on Ray, or this process). Every exchange reads ledgers and writes small
+tables named by their content, so a table that did not change redoes nothing.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+import degradations
+from degradations._coupled import steps_of
+from filters._contract import Filter
+from flows.settings import Settings
+from storage.canonical import digest, encode
+from storage.commits import code_version, commit_key, read_commit
+from storage.files import publish_bytes, sha256_of
+from storage.ledger import SCORES, read_table, write_table
+from storage.records import ShardReport, WorkShard
+from tasks import crawl, degrade, measure, mixture
+from tasks.deduplicate import group_by_hash
+from tasks.judge import first_reason, judge
+from tasks.shuffle import shard_bits
+from tasks.split import split_by_group
+from tasks.units import Unit
+
+Row = dict[str, Any]
+RunUnits = Callable[[str, Sequence[Unit]], None]
+
+SCENES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("keep", pa.bool_()),
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("filter", pa.string()),
+        ("reason", pa.string()),
+        ("duplicate_of", pa.string()),
+        ("scores", SCORES),
+    ]
+)
+PLAN = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source_key", pa.string()),
+        ("split", pa.string()),
+        ("name", pa.string()),
+        ("severity", pa.float64()),
+        ("level", pa.int8()),
+        ("seed", pa.int64()),
+        ("overlay", pa.string()),
+    ]
+)
+
+
+class Observer(Protocol):
+    """Whoever watches a build: a terminal, Prefect artifacts, metrics."""
+
+    def stage(self, stage: str, *, done: int, total: int, items: int) -> None:
+        """`done` of `total` units of `stage` are committed, holding `items` images or pairs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedUnit:
+    """One degrade unit: the pairs of one name in one bucket, where their plan stands and what they were made from."""
+
+    bucket: int
+    name: str
+    plan: Path
+    pairs: ShardReport
+    scores: ShardReport
+
+
+class Pipeline:
+    """The stages of one build, in order; each method returns what the next one needs."""
+
+    def __init__(self, settings: Settings, run_units: RunUnits, observer: Observer) -> None:
+        self.settings, self.run_units, self.observer = settings, run_units, observer
+        self.root = Path(settings.output)
+        self.work = self.root / ".work"
+        self.surplus: list[tuple[int, Row]] = []  # planned pairs that their quota leaves out, with their bucket
+
+    # -- sources ----------------------------------------------------------------------------------------------------
+
+    def crawl(self) -> list[ShardReport]:
+        """List the folder and hash every file; files whose size, time and inode are known are not read again."""
+        rights = crawl.rights_digest(Path(self.settings.source.folder))
+        parts = self._parts(self.listing)
+        units = [self._crawl_unit(part, rows, rights) for part, rows in enumerate(parts) if rows]
+        return self._run("crawl", units)
+
+    def bucket_sources(self, reports: Iterable[ShardReport]) -> tuple[dict[int, Path], Path]:
+        """Return the table of readable files of each bucket, and the table of those that could not be read."""
+        buckets: dict[int, list[Row]] = {}
+        failed = []
+        for report in reports:
+            for row in read_table(Path(report.shard.output + ".parquet")):
+                if row["status"] == "failed":
+                    failed.append(row)
+                else:
+                    buckets.setdefault(crawl.bucket_of(row["sha256"], self.buckets), []).append(row)
+        tables = {
+            bucket: self._table(f"sources/b{bucket:06d}", sorted(rows, key=lambda row: str(row["uri"])), crawl.SCHEMA)
+            for bucket, rows in sorted(buckets.items())
+        }
+        return tables, self._table("sources/failed", sorted(failed, key=lambda row: str(row["uri"])), crawl.SCHEMA)
+
+    def clean(self, tables: Mapping[int, Path]) -> dict[int, ShardReport]:
+        """Decode, orient, convert and store the photographs of every bucket."""
+        options = self.settings.clean_options()
+        folder = self.settings.source.folder
+        units = [
+            self._unit("clean", _bucket_name(bucket), options, (folder, str(table)), [table.stem])
+            for bucket, table in tables.items()
+        ]
+        return dict(zip(tables, self._run("clean", units), strict=True))
+
+    # -- scenes -----------------------------------------------------------------------------------------------------
+
+    def measure_images(self, cleaned: Mapping[int, ShardReport]) -> dict[int, ShardReport]:
+        """Measure every clean image once."""
+        options = measure.Options(filters=self.settings.filters_of("image"), device=self.settings.run.device)
+        units = [
+            self._unit("measure", f"{_bucket_name(bucket)}-images", options, (report.shard.output,), [report.sha256])
+            for bucket, report in cleaned.items()
+        ]
+        return dict(zip(cleaned, self._run("measure", units, label="measure images"), strict=True))
+
+    def judge_images(self, cleaned: Mapping[int, ShardReport], measured: Mapping[int, ShardReport]) -> dict[int, Path]:
+        """Group photographs that show the same, split the groups, judge every image; one table of scenes a bucket."""
+        rows = {bucket: _scored(cleaned[bucket], measured[bucket]) for bucket in cleaned}
+        groups = self._groups([row for bucket in rows.values() for row in bucket])
+        splits = split_by_group(
+            {key: first for key, (first, _) in groups.items()}, fraction=self.settings.mixture.validation
+        )
+        filters = self.settings.filters_of("image")
+        return {
+            bucket: self._table(
+                f"scenes/{_bucket_name(bucket)}",
+                [_scene_row(row, groups[row["key"]], splits[row["key"]], filters) for row in found],
+                SCENES,
+            )
+            for bucket, found in rows.items()
+        }
+
+    def annotate(self, cleaned: Mapping[int, ShardReport], scenes: Mapping[int, Path]) -> dict[int, ShardReport]:
+        """Make depth and segments of the scenes that were kept."""
+        units = [
+            self._unit(
+                "annotate",
+                _bucket_name(bucket),
+                self.settings.annotate,
+                (report.shard.output, str(scenes[bucket])),
+                [report.sha256, digest(_kept(scenes[bucket]))],
+                actor=True,
+            )
+            for bucket, report in cleaned.items()
+        ]
+        return dict(zip(cleaned, self._run("annotate", units), strict=True))
+
+    # -- pairs ------------------------------------------------------------------------------------------------------
+
+    def plan(
+        self, scenes: Mapping[int, Path], annotated: Mapping[int, ShardReport]
+    ) -> tuple[dict[tuple[int, str], Path], dict[str, int]]:
+        """Plan the pairs of every bucket; return the plan of each (bucket, name) and the planned pairs per split."""
+        planned = {bucket: self._plan_bucket(scenes[bucket], annotated[bucket]) for bucket in scenes}
+        surplus = self._surplus(planned)
+        tables, totals = {}, Counter[str]()
+        for bucket, rows in planned.items():
+            totals.update(row["split"] for row in rows)
+            for name in sorted({row["name"] for row in rows}):
+                chosen = [row for row in rows if row["name"] == name and row["key"] not in surplus]
+                tables[bucket, name] = self._table(f"plan/{_bucket_name(bucket)}-{name}", chosen, PLAN)
+        self.surplus = [(bucket, row) for bucket, rows in planned.items() for row in rows if row["key"] in surplus]
+        return tables, dict(totals)
+
+    def degrade(
+        self,
+        plans: Mapping[tuple[int, str], Path],
+        cleaned: Mapping[int, ShardReport],
+        annotated: Mapping[int, ShardReport],
+    ) -> list[ShardReport]:
+        """Render every planned pair, one unit for each bucket and name."""
+        units = []
+        for (bucket, name), plan in plans.items():
+            inputs = (str(plan), cleaned[bucket].shard.output, annotated[bucket].shard.output)
+            options = self._degrade_options(name)
+            reads = [annotated[bucket].sha256] if _reads_annotations(name) else []
+            depends = [plan.stem, cleaned[bucket].sha256, *reads, *_pattern_files(options)]
+            units.append(self._unit("degrade", f"{_bucket_name(bucket)}-{name}", options, inputs, depends))
+        return self._run("degrade", units)
+
+    def measure_pairs(
+        self,
+        plans: Mapping[tuple[int, str], Path],
+        made: Sequence[ShardReport],
+        cleaned: Mapping[int, ShardReport],
+    ) -> list[PlannedUnit]:
+        """Measure every pair once."""
+        options = measure.Options(filters=self.settings.filters_of("pair"), device=self.settings.run.device)
+        units = [
+            self._unit(
+                "measure",
+                f"{_bucket_name(bucket)}-{name}",
+                options,
+                (report.shard.output, cleaned[bucket].shard.output),
+                [report.sha256, cleaned[bucket].sha256],
+            )
+            for ((bucket, name), report) in zip(plans, made, strict=True)
+        ]
+        measured = self._run("measure", units, label="measure pairs")
+        return [
+            PlannedUnit(bucket=bucket, name=name, plan=plan, pairs=pairs, scores=scores)
+            for ((bucket, name), plan), pairs, scores in zip(plans.items(), made, measured, strict=True)
+        ]
+
+    # -- shards -----------------------------------------------------------------------------------------------------
+
+    def pack(self, plans: Sequence[tuple[str, Path, str]]) -> list[ShardReport]:
+        """Write the shards; `plans` holds (shard name, plan table, digest of its content)."""
+        units = [
+            self._unit("pack", name, self.settings.pack, (str(table),), [content]) for name, table, content in plans
+        ]
+        return self._run("pack", units)
+
+    def bits(self, totals: Mapping[str, int]) -> dict[str, int]:
+        """Return split -> how many bits of the pair's hash name its shard."""
+        target = self.settings.pack.pairs_per_shard
+        return {split: shard_bits(total, target) for split, total in sorted(totals.items())}
+
+    # -- machinery --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def buckets(self) -> int:
+        """The number of buckets: fixed when the dataset is made, from the files there were then."""
+        layout = self.work / "layout.json"
+        if layout.exists():
+            return int(json.loads(layout.read_bytes())["buckets"])
+        published = self.root / "manifest.json"
+        if published.exists():
+            return int(json.loads(published.read_bytes())["layout"]["buckets"])
+        return max(1, -(-len(self.listing) // self.settings.dataset.images_per_bucket))
+
+    @cached_property
+    def listing(self) -> list[crawl.Listing]:
+        """Every file of the folder, or as many as the limit lets through, in the order of their uris."""
+        found = list(crawl.list_folder(Path(self.settings.source.folder)))
+        limit = self.settings.source.limit or len(found)
+        return sorted(sorted(found, key=lambda item: digest(item.uri))[:limit], key=lambda item: item.uri)
+
+    def fix_layout(self) -> None:
+        """Write the number of buckets down, so that photographs added later do not change it."""
+        publish_bytes(self.work / "layout.json", encode({"buckets": self.buckets}), kind="commit")
+
+    def listing_digest(self) -> str:
+        """Return a digest of the folder: what is there, and size, time and inode of each file."""
+        return digest([(item.uri, item.size, item.mtime_ns, item.inode) for item in self.listing])
+
+    def _parts(self, listing: Sequence[crawl.Listing]) -> list[list[crawl.Listing]]:
+        parts: list[list[crawl.Listing]] = [[] for _ in range(self.buckets)]
+        for item in listing:
+            parts[int(digest(item.uri)[:8], 16) % self.buckets].append(item)
+        return parts
+
+    def _crawl_unit(self, part: int, rows: Sequence[crawl.Listing], rights: str) -> Unit:
+        options = crawl.Options(licence=self.settings.source.licence, author=self.settings.source.author)
+        content = encode([(item.uri, item.size, item.mtime_ns, item.inode) for item in rows])
+        table = self._bytes(f"listing/p{part:06d}", content)
+        inputs = (self.settings.source.folder, str(table))
+        return self._unit("crawl", f"p{part:06d}", options, inputs, [table.stem, rights])
+
+    def _groups(self, rows: Sequence[Row]) -> dict[str, tuple[str, int]]:
+        duplicate = self.settings.filters_of("image").get("duplicate")
+        if duplicate is None:
+            return {row["key"]: (row["key"], 0) for row in rows}
+        return group_by_hash(rows, distance=duplicate.distance)  # type: ignore[attr-defined]
+
+    def _plan_bucket(self, scenes: Path, annotated: ShardReport) -> list[Row]:
+        depth = {row["key"]: row["scores"] for row in read_table(Path(annotated.shard.output + ".parquet"))}
+        rows = [{**row, "scores": {**row["scores"], **depth.get(row["key"], {})}} for row in read_table(scenes)]
+        return mixture.plan_bucket(rows, self.settings.mixture, seed=self.settings.seed)
+
+    def _surplus(self, planned: Mapping[int, Sequence[Row]]) -> set[str]:
+        if not self.settings.mixture.quotas:
+            return set()
+        return mixture.over_quota([row for rows in planned.values() for row in rows], self.settings.mixture.quotas)
+
+    def _degrade_options(self, name: str) -> degrade.Options:
+        every = self.settings.degradation_options()
+        return degrade.Options(
+            degradations={step: every[step] for step in steps_of(name)}, codec=self.settings.pack.codec
+        )
+
+    def _unit(
+        self,
+        stage: str,
+        bucket: str,
+        options: BaseModel,
+        inputs: tuple[str, ...],
+        depends: Sequence[str],
+        *,
+        actor: bool = False,
+    ) -> Unit:
+        module = f"tasks.{stage}"
+        key = commit_key(
+            stage=stage, code=code_version(module), options=options, inputs=depends, seed=self.settings.seed
+        )
+        output = str(self.work / stage / f"{bucket}-{key[:16]}")
+        shard = WorkShard(stage=stage, bucket=bucket, inputs=inputs, output=output, seed=self.settings.seed)
+        return Unit(stage=module, shard=shard, options=options, actor=actor, cost=1.0)
+
+    def _run(self, stage: str, units: Sequence[Unit], *, label: str = "") -> list[ShardReport]:
+        done = {unit.shard.output: read_commit(unit.shard.output) for unit in units}
+        pending = [unit for unit in units if done[unit.shard.output] is None]
+        committed = [report for report in done.values() if report]
+        items = sum(report.kept + sum(report.rejected.values()) for report in committed)
+        self.observer.stage(label or stage, done=len(committed), total=len(units), items=items)
+        if pending:
+            self.run_units(label or stage, pending)
+        return [_committed(unit, done[unit.shard.output]) for unit in units]
+
+    def _table(self, name: str, rows: Sequence[Row], schema: pa.Schema) -> Path:
+        path = self.work / f"{name}-{digest(rows)[:16]}.parquet"
+        if not path.exists():
+            write_table(path, rows, schema)
+        return path
+
+    def _bytes(self, name: str, content: bytes) -> Path:
+        path = self.work / f"{name}-{digest(content.decode())[:16]}.json"
+        if not path.exists():
+            publish_bytes(path, content)
+        return path
+
+
+def _bucket_name(bucket: int) -> str:
+    return f"b{bucket:06d}"
+
+
+def _committed(unit: Unit, known: ShardReport | None) -> ShardReport:
+    report = known or read_commit(unit.shard.output)
+    assert report, f"{unit.shard.output} was run but not committed"
+    return replace(report, shard=unit.shard)  # the dataset may have been moved since
+
+
+def _scored(cleaned: ShardReport, measured: ShardReport) -> list[Row]:
+    scores = {row["key"]: row["scores"] for row in read_table(Path(measured.shard.output + ".parquet"))}
+    rows = [row for row in read_table(Path(cleaned.shard.output + ".parquet")) if row["status"] == "kept"]
+    return [{**row, "scores": {**row["scores"], **scores.get(row["key"], {})}} for row in rows]
+
+
+def _scene_row(row: Row, group: tuple[str, int], split: str, filters: Mapping[str, Filter]) -> Row:
+    first, rank = group
+    scores = {**row["scores"], "duplicate.rank": float(rank)}
+    by, reason = first_reason(judge(filters, scores))
+    return {
+        "key": row["key"],
+        "keep": not reason,
+        "split": split,
+        "group": first,
+        "filter": by,
+        "reason": reason,
+        "duplicate_of": first if rank else "",
+        "scores": scores,
+    }
+
+
+def _kept(scenes: Path) -> list[str]:
+    return [row["key"] for row in read_table(scenes) if row["keep"]]
+
+
+def _reads_annotations(name: str) -> bool:
+    steps = [degradations.load(step) for step in steps_of(name)]
+    return any({"depth", "segments"} & (step.needs | step.reads) for step in steps)
+
+
+def _pattern_files(options: degrade.Options) -> list[str]:
+    folders = [getattr(item, "patterns", None) for item in options.degradations.values()]
+    return [sha256_of(file) for folder in folders if folder for file in degrade.patterns_of(folder)]

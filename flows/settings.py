@@ -1,0 +1,217 @@
+"""One TOML file, one frozen tree: every option beside its owner, unknown keys are errors that name the nearest one."""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+import degradations
+import filters
+from degradations._contract import Options as DegradationOptions
+from filters._contract import Filter
+from storage.canonical import digest
+from storage.errors import SettingsError
+from tasks import annotate, clean, mixture, pack
+
+FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceSettings(BaseModel, frozen=True, extra="forbid"):
+    """Where the photographs are. limit: take only so many of them, chosen by hash; 0 takes all."""
+
+    folder: str
+    licence: str = "unknown"
+    author: str = "unknown"
+    limit: Annotated[int, Field(ge=0)] = 0
+
+
+class DatasetSettings(BaseModel, frozen=True, extra="forbid"):
+    """What the dataset is called. images_per_bucket fixes the number of buckets when the dataset is made."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = "pairforge"
+    images_per_bucket: Annotated[int, Field(ge=1, le=10_000)] = 64
+
+
+class RunSettings(BaseModel, frozen=True, extra="forbid"):
+    """How it is run; nothing here changes a byte of the result.
+
+    workers: processes, 0 means one per core. wave_seconds: work in one Prefect task run, about. device: of the model
+    backends. metrics_port: serve Prometheus metrics on this loopback port while building, 0 does not.
+    """
+
+    workers: Annotated[int, Field(ge=0, le=4096)] = 0
+    wave_seconds: Annotated[int, Field(ge=1)] = 60
+    device: Literal["cpu", "cuda"] = "cpu"
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+
+@cache
+def _degradation_tables() -> type[BaseModel]:
+    fields: dict[str, Any] = {name: (degradations.load(name).options, ...) for name in degradations.names()}
+    defaults = {name: (kind, kind()) for name, (kind, _) in fields.items()}
+    return create_model("Degradations", __config__=FROZEN, **defaults)  # type: ignore[call-overload, no-any-return]
+
+
+@cache
+def _filter_tables() -> type[BaseModel]:
+    kinds = {name: filters.load(name) for name in filters.names()}
+    fields: dict[str, Any] = {name: (kind | Literal[False], kind()) for name, kind in kinds.items()}
+    return create_model("Filters", __config__=FROZEN, **fields)  # type: ignore[call-overload, no-any-return]
+
+
+class Settings(BaseModel, frozen=True, extra="forbid"):
+    """A whole build. `seed`, `output` and `source.folder` have no default; everything else has."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    output: str
+    source: SourceSettings
+    dataset: DatasetSettings = DatasetSettings()
+    clean: clean.Options = clean.Options()
+    annotate: annotate.Options = annotate.Options()
+    mixture: mixture.Options = mixture.Options()
+    degradations: Any = None
+    filters: Any = None
+    pack: pack.Options = pack.Options()
+    run: RunSettings = RunSettings()
+
+    def degradation_options(self) -> dict[str, DegradationOptions]:
+        """Return the options of every degradation by name."""
+        return {name: getattr(self.degradations, name) for name in degradations.names()}
+
+    def filters_of(self, subject: Literal["image", "pair"]) -> dict[str, Filter]:
+        """Return the filters that look at `subject` and are not switched off, by name."""
+        found = {name: getattr(self.filters, name) for name in filters.names()}
+        return {name: item for name, item in found.items() if item and item.subject == subject}
+
+    def published(self) -> dict[str, Any]:
+        """Return all that decides the result as JSON values: not where it goes, nor how it is run."""
+        content = self.model_dump(mode="json", exclude={"output": True, "run": True, "source": {"folder": True}})
+        content["degradations"] = self.degradations.model_dump(mode="json")
+        content["filters"] = self.filters.model_dump(mode="json")
+        return content
+
+    def resolved(self) -> dict[str, Any]:
+        """Return all of it as JSON values, which `read_settings` reads again."""
+        rest = self.model_dump(mode="json", include={"output", "run", "source"})
+        return {**self.published(), **rest}
+
+    def digest(self) -> str:
+        """Return the digest of `published`."""
+        return digest(self.published())
+
+    def clean_options(self) -> clean.Options:
+        """Return the options of the clean stage, with the codec all pixels are stored in."""
+        return self.clean.model_copy(update={"codec": self.pack.codec})
+
+
+def read_settings(file: Path) -> Settings:
+    """Return the settings in TOML `file`, paths made absolute; relative ones are relative to the file.
+
+    Raises SettingsError, one sentence that names the file, the key and the fix.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except FileNotFoundError as error:
+        raise SettingsError(f"{file} does not exist; `pairforge init {file}` writes one to start from") from error
+    except IsADirectoryError as error:
+        raise SettingsError(f"{file} is a folder; name a TOML file, or build it with --out DATASET") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not UTF-8 text: {error}; name a TOML file") from error
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}; change its rights") from error
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise SettingsError(
+            f"{file} is not valid {file.suffix[1:].upper() or 'TOML'}: {error}; mend that line"
+        ) from error
+    return parse_settings(content, origin=str(file), base=file.resolve().parent)
+
+
+def parse_settings(content: Mapping[str, Any], *, origin: str, base: Path) -> Settings:
+    """Return the settings of a parsed table; `origin` names it in errors, `base` is what paths are relative to."""
+    tables = dict(content)
+    try:
+        checked = {
+            "degradations": _part(_degradation_tables(), tables.pop("degradations", {}), "degradations"),
+            "filters": _part(_filter_tables(), tables.pop("filters", {}), "filters"),
+        }
+        settings = Settings.model_validate({**tables, **checked})
+    except ValidationError as error:
+        raise SettingsError(f"{origin}: {_sentence(error)}") from error
+    except _PartError as error:
+        raise SettingsError(f"{origin}: {_sentence(error.cause, error.table)}") from error
+    return _absolute(settings, base)
+
+
+class _PartError(Exception):
+    def __init__(self, table: str, cause: ValidationError) -> None:
+        self.table, self.cause = table, cause
+
+
+def _part(kind: type[BaseModel], content: Any, table: str) -> BaseModel:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise _PartError(table, error) from error
+
+
+def _absolute(settings: Settings, base: Path) -> Settings:
+    def path(value: str) -> str:
+        return os.path.normpath(base / Path(value).expanduser())
+
+    source = settings.source.model_copy(update={"folder": path(settings.source.folder)})
+    tables = {
+        name: options.model_copy(update={"patterns": path(folder)})
+        for name, options in settings.degradation_options().items()
+        if (folder := getattr(options, "patterns", None))
+    }
+    table = settings.degradations.model_copy(update=tables)
+    return settings.model_copy(update={"output": path(settings.output), "source": source, "degradations": table})
+
+
+def _sentence(error: ValidationError, table: str = "") -> str:
+    first = error.errors(include_url=False)[0]
+    places = [table, *(str(part) for part in first["loc"] if not _is_union_label(part))]
+    key = ".".join(part for part in places if part)
+    if first["type"] == "missing":
+        return f"{key} is missing; add it"
+    if first["type"] == "extra_forbidden":
+        return f"{key} is not a setting; {_nearest(places)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key or 'the file'}: {message[0].lower() + message[1:]}, got {_shown(first['input'])}"
+
+
+def _is_union_label(part: object) -> bool:
+    return isinstance(part, str) and (part[:1].isupper() or part.startswith("literal["))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _nearest(places: list[str]) -> str:
+    names = sorted(_siblings([part for part in places[:-1] if part]))
+    close = difflib.get_close_matches(places[-1], names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"known there: {', '.join(names)}"
+
+
+def _siblings(path: list[str]) -> list[str]:
+    kind: Any = Settings
+    for part in path:
+        if kind is Settings and part in ("degradations", "filters"):
+            kind = _degradation_tables() if part == "degradations" else _filter_tables()
+        else:
+            kind = _model_in(kind.model_fields[part].annotation)
+    return list(kind.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next(item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel))

@@ -1,0 +1,210 @@
+"""Map: make the planned pairs of one bucket and one degradation or combination, through recipes."""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, SerializeAsAny
+
+from degradations import load
+from degradations._contract import Options as DegradationOptions
+from degradations._coupled import steps_of
+from degradations._recipes import draw, inputs_of
+from degradations._render import render
+from storage import samples
+from storage.canonical import encode
+from storage.commits import sha256_of_output
+from storage.errors import SettingsError, SourceError
+from storage.ledger import read_table, write_table
+from storage.records import Image, Pair, Scene, ShardReport, Source, WorkShard
+from storage.shards import ShardWriter, read_member
+from tasks.decode import decode
+from tasks.progress import finished, quarantined, working_on
+from tasks.prompts import instruction
+
+Row = Mapping[str, Any]
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("pair", pa.string()),  # the Pair record as canonical JSON
+        ("members", pa.string()),  # JSON: suffix -> [offset, size] in this unit's tar
+    ]
+)
+
+
+class Options(BaseModel, frozen=True, extra="forbid"):
+    """degradations: the options of each step this unit may draw. codec: of the pixels, lossless either way."""
+
+    degradations: dict[str, SerializeAsAny[DegradationOptions]] = {}
+    codec: samples.Codec = "webp"
+
+
+def run(shard: WorkShard, options: Options) -> ShardReport:
+    """Render every planned pair of `shard`.
+
+    inputs: the plan (Parquet), the stem of the bucket's clean images, the stem of its annotations. Publishes
+    `<output>.tar` with `<key>.degraded`, and where a step changed or read it `<key>.clean`, `<key>.original` and
+    `<key>.overlay-<degradation>`, and `<output>.parquet` with one row per planned pair.
+    """
+    plan, clean_stem, annotations_stem = shard.inputs
+    bucket = _Bucket(clean_stem, annotations_stem, options.degradations)
+    lost = quarantined(shard)
+    rows = []
+    with ShardWriter(Path(shard.output + ".tar")) as writer:
+        for planned in read_table(Path(plan)):
+            working_on(shard, planned["key"])
+            rows.append(_make(planned, bucket, writer, options, crashed=planned["key"] in lost))
+    write_table(Path(shard.output + ".parquet"), rows, SCHEMA)
+    finished(shard)
+    return _report(shard, rows)
+
+
+class _Bucket:
+    """The clean images and annotations of one bucket, read when asked for; the last few stay decoded."""
+
+    def __init__(self, clean_stem: str, annotations_stem: str, options: Mapping[str, DegradationOptions]) -> None:
+        self.clean_stem, self.annotations_stem, self.options = clean_stem, annotations_stem, options
+        self.clean_rows = {row["key"]: row for row in read_table(Path(clean_stem + ".parquet")) if row["key"]}
+        self.annotation_rows = {row["key"]: row for row in read_table(Path(annotations_stem + ".parquet"))}
+        self.image = lru_cache(maxsize=4)(self._image)
+        self.annotation = lru_cache(maxsize=4)(self._annotation)
+
+    def scene(self, planned: Row) -> Scene:
+        """Return the scene of a planned pair, with the annotations and the overlay its steps read."""
+        key = planned["source_key"]
+        wanted = [(step, load(step)) for step in steps_of(planned["name"])]
+        reads = frozenset[str]().union(*(degradation.needs | degradation.reads for _, degradation in wanted))
+        image = self.image(key)
+        overlays = {
+            step: fit(self.image(planned["overlay"]), image.shape)
+            for step, degradation in wanted
+            if degradation.overlay == "photograph" and planned["overlay"]
+        }
+        for step, degradation in wanted:
+            if degradation.overlay == "pattern" and (folder := getattr(self.options.get(step), "patterns", None)):
+                overlays[step] = fit(pattern(folder, planned["seed"]), image.shape)
+        return Scene(
+            key=key,
+            image=image,
+            source=source_of(self.clean_rows[key]),
+            depth=self.annotation(key, "depth") if "depth" in reads else None,
+            segments=self.annotation(key, "segments") if "segments" in reads else None,
+            overlays=overlays,
+        )
+
+    def _image(self, key: str) -> Image:
+        row = self.clean_rows[key]
+        return samples.decode_image(read_member(Path(self.clean_stem + ".tar"), row["offset"], row["size"]))
+
+    def _annotation(self, key: str, kind: str) -> NDArray[Any]:
+        row = self.annotation_rows[key]
+        data = read_member(Path(self.annotations_stem + ".tar"), row[f"{kind}_offset"], row[f"{kind}_size"])
+        return samples.decode_depth(data) if kind == "depth" else samples.decode_labels(data)
+
+
+def source_of(row: Row) -> Source:
+    """Return the source record of a row of the clean stage."""
+    names = ("uri", "licence", "author", "sha256", "width", "height")
+    return Source(**{name: row[name] for name in names})
+
+
+def patterns_of(folder: str) -> list[Path]:
+    """Return the files of a pattern folder, sorted; raises SettingsError if there is none."""
+    files = sorted(path for path in Path(folder).glob("**/*") if path.is_file()) if Path(folder).is_dir() else []
+    if not files:
+        raise SettingsError(f"the pattern folder {folder} holds no files; name a folder of images or leave it out")
+    return files
+
+
+def pattern(folder: str, seed: int) -> Image:
+    """Return one pattern of the user's folder, chosen by `seed`; raises SourceError if it is not an image."""
+    files = patterns_of(folder)
+    return decode(files[seed % len(files)].read_bytes()).image
+
+
+def fit(overlay: Image, shape: tuple[int, ...]) -> Image:
+    """Return `overlay` scaled and centre-cropped, aspect kept, to the height and width of `shape`."""
+    scale = max(shape[0] / overlay.shape[0], shape[1] / overlay.shape[1])
+    size = (max(shape[1], round(overlay.shape[1] * scale)), max(shape[0], round(overlay.shape[0] * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = cv2.resize(overlay, size, interpolation=interpolation)
+    top, left = (scaled.shape[0] - shape[0]) // 2, (scaled.shape[1] - shape[1]) // 2
+    return np.ascontiguousarray(scaled[top : top + shape[0], left : left + shape[1]])
+
+
+def _make(planned: Row, bucket: _Bucket, writer: ShardWriter, options: Options, *, crashed: bool) -> dict[str, Any]:
+    if crashed:
+        return _row(planned, reason="crash", detail="the worker died on this pair twice")
+    try:
+        scene = bucket.scene(planned)
+        pair, members = make_pair(planned, scene, options)
+    except SourceError as error:
+        return _row(planned, reason=error.reason, detail=str(error))
+    placed = writer.add(planned["key"], members)
+    return _row(planned, pair=encode(pair).decode(), members=json.dumps(placed, sort_keys=True))
+
+
+def make_pair(planned: Row, scene: Scene, options: Options) -> tuple[Pair, dict[str, bytes]]:
+    """Return the pair of a planned row and the members to store beside the clean image, encoded."""
+    recipe = draw(planned["name"], planned["severity"], scene, seed=planned["seed"], options=options.degradations)
+    rendered = render(scene, recipe)
+    suffix = samples.IMAGE_SUFFIX[options.codec]
+    members = {f"degraded{suffix}": samples.encode_image(rendered.degraded, options.codec)}
+    if rendered.clean is not scene.image:
+        members[f"clean{suffix}"] = samples.encode_image(rendered.clean, options.codec)
+        members[f"original{suffix}"] = samples.encode_image(scene.image, options.codec)
+    for name, overlay in _overlays(scene, planned["name"]):
+        members[f"{name}{suffix}"] = samples.encode_image(overlay, options.codec)
+    assert scene.source is not None
+    pair = Pair(
+        key=planned["key"],
+        clean=samples.pixels_sha256(rendered.clean),
+        degraded=samples.pixels_sha256(rendered.degraded),
+        width=scene.image.shape[1],
+        height=scene.image.shape[0],
+        recipe=recipe,
+        source=scene.source,
+        instruction=instruction(planned["name"]),
+        caption=scene.caption,
+        origin="synthetic",
+    )
+    return pair, members
+
+
+def _overlays(scene: Scene, name: str) -> Iterator[tuple[str, Image]]:
+    for step in steps_of(name):
+        for read, array in inputs_of(load(step), step, scene).items():
+            if read.startswith("overlay-"):
+                yield read, array
+
+
+def _row(planned: Row, *, reason: str = "", detail: str = "", pair: str = "", members: str = "{}") -> dict[str, Any]:
+    status = "failed" if reason else "made"
+    return {
+        "key": planned["key"],
+        "status": status,
+        "reason": reason,
+        "detail": detail,
+        "pair": pair,
+        "members": members,
+    }
+
+
+def _report(shard: WorkShard, rows: list[dict[str, Any]]) -> ShardReport:
+    rejected: dict[str, int] = {}
+    for row in rows:
+        if row["reason"]:
+            rejected[row["reason"]] = rejected.get(row["reason"], 0) + 1
+    sha256, size = sha256_of_output(shard.output)
+    kept = len(rows) - sum(rejected.values())
+    return ShardReport(shard=shard, kept=kept, rejected=rejected, bytes=size, sha256=sha256)
