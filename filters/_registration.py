@@ -35,7 +35,8 @@ class Registration:
     """How the degraded image lies on the clean one.
 
     shift_px: length of the global shift. local_px: length of the largest local shift beside the global one that four
-    overlapping windows agree on (0 where none is confident); windows of 160 pixels understate what is smaller. confidence: of the global shift, in standard deviations.
+    overlapping windows agree on (0 where none is confident); windows of 160 pixels understate what is smaller.
+    confidence: of the global shift, in standard deviations.
     """
 
     shift_px: float
