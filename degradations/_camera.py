@@ -1,0 +1,58 @@
+"""The colour side of a camera: its filter mosaic, its white balance and its colour matrix.
+
+Unprocessing follows Brooks et al., "Unprocessing Images for Learned Raw Denoising" (arXiv 1811.11127): light is taken
+back to what the sensor's filters let through, noise is added there, and the way forward is the exact inverse.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degradations._contract import Light
+from degradations._light import LUMA
+
+BAYER = cv2.COLOR_BayerBG2RGB  # OpenCV names a mosaic by the second row: this one begins red, green
+STEPS = 32767  # of the signed 16-bit range that `demosaic` works in
+
+
+def mosaic(light: Light) -> Light:
+    """Return what an RGGB mosaic passes of `light` (H, W, 3): float32 (H, W), red at the even rows and columns."""
+    raw = np.empty(light.shape[:2], np.float32)
+    for row, column, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
+        raw[row::2, column::2] = light[row::2, column::2, channel]
+    return raw
+
+
+def demosaic(raw: Light) -> Light:
+    """Return (H, W, 3) of an RGGB mosaic in [-1, 1] by bilinear interpolation, in steps of 2^-15.
+
+    An image of fewer than four rows or columns is taken as grey.
+    """
+    if min(raw.shape) < 4:
+        return np.repeat(raw[..., None], 3, axis=2)
+    codes = raw * np.float32(STEPS)
+    np.add(codes, np.float32(STEPS + 1.5), out=codes)
+    colours = cv2.demosaicing(np.clip(codes, 0, 65535, out=codes).astype(np.uint16), BAYER)
+    light = np.multiply(colours, np.float32(1 / STEPS), dtype=np.float32)
+    return np.asarray(np.subtract(light, np.float32((STEPS + 1) / STEPS), out=light))
+
+
+def from_sensor(red: float, blue: float, crosstalk: float) -> NDArray[np.float32]:
+    """Return the 3x3 matrix from the sensor's colours to linear sRGB: white-balance gains, then the colour matrix.
+
+    red, blue: gains over green, 1.5 to 2.4 in daylight. crosstalk: what each colour loses to the other two, 0 to 1; the
+    rows add up to one, so that grey stays grey.
+    """
+    colour = (1 + crosstalk) * np.eye(3) - crosstalk / 2 * (1 - np.eye(3))
+    return np.asarray(colour @ np.diag((red, 1.0, blue)), dtype=np.float32)
+
+
+def to_sensor(red: float, blue: float, crosstalk: float) -> NDArray[np.float32]:
+    """Return the inverse of `from_sensor`; none of its entries is negative, so light stays light."""
+    return np.linalg.inv(from_sensor(red, blue, crosstalk).astype(np.float64)).astype(np.float32)
+
+
+def desaturation(keep: float) -> NDArray[np.float32]:
+    """Return the 3x3 matrix that leaves luminance alone and keeps `keep` of the chroma."""
+    grey = np.tile(LUMA, (3, 1))
+    return np.asarray(keep * np.eye(3) + (1 - keep) * grey, dtype=np.float32)

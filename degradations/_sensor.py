@@ -1,0 +1,122 @@
+"""Noise as a sensor makes it: Poisson-Gaussian on the raw mosaic, then through the camera to the picture.
+
+    raw = min(quantise(x + sqrt(shot x + read) n + row + dark), 1),   x = what the colour filter lets through
+
+(Foi et al., doi 10.1109/TIP.2008.2001399; row noise and quantisation as in ELD, arXiv 2108.02158.) Only the difference
+raw - x goes through demosaicing, white balance, colour matrix and noise reduction, all of them linear here: the
+photograph has been demosaiced once, by its own camera, and loses no detail to a second time. Noise acts at native
+pixels: it does not scale with the image.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from degradations._camera import demosaic, desaturation, from_sensor, mosaic, to_sensor
+from degradations._contract import Light
+from degradations._light import linear_to_srgb
+from degradations._random import bits, gaussian_field
+from degradations._strips import strips
+
+BLOTCH = 4  # side, in pixels, of the cells that hold the chroma noise which noise reduction leaves behind
+HALO = 2 * BLOTCH  # rows beyond a strip that its demosaiced rows and blotches depend on
+STUCK = 1e6  # sigmas: a stuck pixel reads full scale
+GREY = 0.21404  # linear light of sRGB 0.5
+GREY_SIDE = 64  # of the picture that tells the sigma of a sensor: within 1 %
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensor:
+    """A sensor at one gain, and its camera; 1 is the raw value of white in green.
+
+    shot: variance per unit of light. read: variance at black. row: sigma of whole rows. hot: fraction of stuck pixels.
+    bits: of the converter, 0 for none. red, blue, crosstalk: see `from_sensor`. chroma: what noise reduction leaves of
+    the fine chroma noise, blotch: of the coarse, 0 to 1. seed: of the fields.
+    """
+
+    shot: float
+    read: float
+    row: float = 0.0
+    hot: float = 0.0
+    bits: int = 0
+    red: float = 1.0
+    blue: float = 1.0
+    crosstalk: float = 0.0
+    chroma: float = 1.0
+    blotch: float = 1.0
+    seed: int = 0
+
+
+def expose(light: Light, sensor: Sensor, gain: Light | None = None) -> Light:
+    """Return `light` (H, W, 3), linear in [0, 1], as `sensor` sees it; noise may take it out of [0, 1].
+
+    gain: float32 (H, W), by which the noise is multiplied place by place.
+    """
+    shape = light.shape[:2]
+    field = gaussian_field(shape, sensor.seed)
+    rows = gaussian_field((shape[0], 1), sensor.seed, stream=1)
+    if sensor.hot:
+        field[stuck(shape, sensor.hot, sensor.seed)] = STUCK
+    out = np.empty_like(light)
+    for read, keep, target in strips(shape, halo=HALO):
+        noise = raw_noise(_filtered(light[read], sensor), sensor, field[read], rows[read])
+        if gain is not None:
+            noise *= gain[read]
+        np.add(light[target], develop(noise, sensor)[keep], out=out[target])
+    return out
+
+
+def raw_noise(signal: Light, sensor: Sensor, field: Light, rows: Light) -> Light:
+    """Return the noise that `sensor` adds to a mosaic `signal` in [0, 1]: float32 (H, W).
+
+    field, rows: white Gaussian noise of variance 1, (H, W) and (H, 1).
+    """
+    variance = np.maximum(signal, 0) * np.float32(sensor.shot)
+    variance += np.float32(sensor.read)
+    raw = np.sqrt(variance, out=variance)
+    raw *= field
+    raw += signal
+    if sensor.row:
+        raw += np.float32(sensor.row) * rows
+    if sensor.bits:
+        levels = np.float32(2**sensor.bits - 1)
+        np.rint(np.multiply(raw, levels, out=raw), out=raw)
+        raw *= 1 / levels
+    np.minimum(raw, 1, out=raw)
+    return np.subtract(raw, signal, out=raw)
+
+
+def develop(noise: Light, sensor: Sensor) -> Light:
+    """Return raw `noise` (H, W) as the camera turns it into colour: (H, W, 3), correlated between neighbours."""
+    colours = demosaic(noise)
+    matrix = from_sensor(sensor.red, sensor.blue, sensor.crosstalk)
+    fine = cv2.transform(colours, desaturation(sensor.chroma) @ matrix).reshape(colours.shape)
+    if sensor.blotch == sensor.chroma or min(noise.shape) < BLOTCH:
+        return np.asarray(fine)
+    size = (max(1, noise.shape[1] // BLOTCH), max(1, noise.shape[0] // BLOTCH))
+    coarse = cv2.resize(colours, size, interpolation=cv2.INTER_AREA)
+    coarse = cv2.transform(coarse, (desaturation(sensor.blotch) - desaturation(sensor.chroma)) @ matrix)
+    enlarged = cv2.resize(coarse, noise.shape[::-1], dst=colours, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.add(fine, enlarged, dst=fine))
+
+
+def stuck(shape: tuple[int, ...], fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of `fraction` of the pixels of `shape`, spread evenly."""
+    count = round(fraction * shape[0] * shape[1])
+    places = bits((count, 4), seed, stream=2).astype(np.int64) @ np.array([1, 65536, 0, 0])
+    places = places * (shape[0] * shape[1]) >> 32
+    return np.divmod(places, shape[1])
+
+
+def grey_sigma(sensor: Sensor) -> float:
+    """Return the sigma, in sRGB units of [0, 1], that `sensor` gives a mid-grey picture (mean of the channels)."""
+    grey = np.full((GREY_SIDE, GREY_SIDE, 3), GREY, np.float32)
+    tones = linear_to_srgb(np.clip(expose(grey, replace(sensor, seed=0)), 0, 1))
+    return float(tones.std(axis=(0, 1)).mean())
+
+
+def _filtered(light: Light, sensor: Sensor) -> Light:
+    if sensor.red == sensor.blue == 1 and sensor.crosstalk == 0:
+        return mosaic(light)
+    return mosaic(cv2.transform(light, to_sensor(sensor.red, sensor.blue, sensor.crosstalk)))

@@ -1,0 +1,406 @@
+"""Low light: too few photons, and what a camera does about it.
+
+What is seen: a dark picture, brighter near a lamp, with crushed shadows, a colour cast and noise; lamps stay white.
+
+    degraded = toe(w g (k E(x) L + noise(k E(x) L)))
+
+k = 2^EV is the exposure, E <= 1 the illumination (lamp, flash by depth, vignette, uneven segments), g the automatic
+gain that brings back a part, w the error of the white balance; the noise is that of the dark raw signal (`_sensor`).
+With field, noise, cast and toe off, degraded light is exactly g k L. Other modes replace k by a curve of sRGB values:
+
+* paper: (alpha I)^gamma, brightness attenuation and gamma (RealRestorer, arXiv 2603.25502, 3.1), without noise.
+* statistics: alpha and gamma for which luma has a mean and deviation drawn from what low-light photographs show. It
+  stands in for RealRestorer's reverse Retinexformer, whose weights are not public.
+* model: a curve for each channel, said by a small network that has looked at the picture's histogram (`_darkening`).
+
+Sensor noise acts at native pixels; everything else scales with the image.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degradations import _darkening
+from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._fields import lattice
+from degradations._light import LUMA, expand_highlights, linear_to_srgb, luminance, srgb_to_linear
+from degradations._random import chance, choice, log_uniform, normal, seed, uniform
+from degradations._regions import region_map
+from degradations._sensor import Sensor
+from degradations._sensor import expose as expose_sensor
+from degradations._severity import path
+from degradations._strips import strips
+from storage.records import Scene
+
+Mode = Literal["physical", "paper", "statistics", "model"]
+MODES: tuple[Mode, ...] = ("physical", "paper", "statistics", "model")
+EXPOSURE = (-0.6, -1.7, -2.5, -3.4, -4.3, -5.5)  # EV, at the borders of the levels
+RECOVERED = (0.8, 0.5, 0.35, 0.22, 0.12, 0.05)  # gain times exposure
+SHOT = (3e-4, 6e-4, 1.2e-3, 2.2e-3, 3.6e-3, 6e-3)  # after the gain
+GAMMA = (1.1, 1.35, 1.65, 2.0, 2.5, 3.2)  # (alpha I)^gamma leaves 0.03 of a bright picture at severity 1
+ATTENUATION = (0.95, 0.85, 0.75, 0.66, 0.57, 0.48)
+MEAN = (0.45, 0.34, 0.25, 0.17, 0.11, 0.06)  # of luma, sRGB, in the statistics mode
+SHARE = (0.9, 0.75, 0.6, 0.45, 0.32, 0.2)  # of the photograph's own mean that it keeps at most
+FIELD_REDUCTION = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowLight:
+    """Drawn values.
+
+    highlights: brightness of clipped light over white. exposure: k, (0, 1]. gain: g, >= 1. white: gains w.
+    toe: linear light below which tones are crushed, 0 for none. attenuation, gamma: of the curve (alpha I)^gamma, 1 and
+    1 for none. curve: sRGB values at evenly spaced sRGB values, one channel after the other, empty for none.
+    field: strength of the illumination, nepers, 0 for none; lamp_row, lamp_column: its centre, of height and width;
+    lamp_radius: of min(H, W). flash: share of the field that depth says, 0 to 1. vignette: 0 to 1. unevenness: of the
+    field, nepers, drawn from field_seed. segment_stops: EV by label, empty for none.
+    shot, read: variances per unit of light and at black, before the gain. row: sigma of rows. bits: of the converter, 0
+    for none. red, blue, crosstalk, chroma, blotch: see `Sensor`. seed: of the noise.
+    """
+
+    highlights: float
+    exposure: float
+    gain: float
+    white: tuple[float, float, float]
+    toe: float
+    attenuation: float
+    gamma: float
+    curve: tuple[float, ...]
+    field: float
+    lamp_row: float
+    lamp_column: float
+    lamp_radius: float
+    flash: float
+    vignette: float
+    unevenness: float
+    field_seed: int
+    segment_stops: tuple[float, ...]
+    shot: float
+    read: float
+    row: float
+    bits: int
+    red: float
+    blue: float
+    crosstalk: float
+    chroma: float
+    blotch: float
+    seed: int
+
+
+class LowLightOptions(Options, frozen=True):
+    """mode: one, or "mixed" by the weights, in the order physical, paper, statistics, model.
+
+    noise, field, cast, toe, lamps: whether there is sensor noise, uneven illumination, a white-balance error, a toe,
+    and whether clipped light stays bright. model: weights of another darkening network, a JSON file; None for the one
+    that comes with the code.
+    """
+
+    mode: Literal["mixed", "physical", "paper", "statistics", "model"] = "mixed"
+    weights: tuple[float, float, float, float] = (0.55, 0.15, 0.2, 0.1)
+    noise: bool = True
+    field: bool = True
+    cast: bool = True
+    toe: bool = True
+    lamps: bool = True
+    model: str | None = None
+
+
+def sample(rng: np.random.Generator, severity: float, scene: Scene, options: LowLightOptions) -> LowLight:
+    """Draw a darkness of `severity`."""
+    drawn = choice(rng, MODES, options.weights)
+    mode = drawn if options.mode == "mixed" else options.mode
+    params = _field(rng, severity, _camera(rng, severity))
+    params = _segment_stops(rng, severity, scene, params)
+    params = (
+        _exposure(rng, severity, params) if mode == "physical" else _curve(rng, severity, scene, params, mode, options)
+    )
+    if not options.noise or mode == "paper":
+        params = replace(params, shot=0.0, read=0.0, row=0.0, bits=0)
+    if not options.field or mode == "paper":
+        params = replace(params, field=0.0, vignette=0.0, unevenness=0.0, segment_stops=())
+    if not options.cast or mode == "paper":
+        params = replace(params, white=(1.0, 1.0, 1.0))
+    if not options.toe or mode == "paper":
+        params = replace(params, toe=0.0)
+    return params if options.lamps and mode == "physical" else replace(params, highlights=0.0)
+
+
+def illuminate(frame: Frame, params: LowLight, scene: Scene) -> Frame:
+    """Return `frame` under the uneven light of a dark scene."""
+    if params.field == params.vignette == params.unevenness == 0 and not params.segment_stops:
+        return frame
+    shape = frame.degraded.shape[:2]
+    light = cv2.resize(illumination(params, scene), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    if params.segment_stops and scene.segments is not None:
+        stops = region_map(scene.segments, [2**stop for stop in params.segment_stops], 3)
+        light = cv2.multiply(light, stops)
+    light = light.reshape(shape)
+    lit = np.empty_like(frame.degraded)
+    for _, _, rows in strips(shape):
+        np.multiply(frame.degraded[rows], cv2.merge([light[rows]] * 3).reshape(lit[rows].shape), out=lit[rows])
+    return replace(frame, degraded=lit)
+
+
+def expose(frame: Frame, params: LowLight, scene: Scene) -> Frame:
+    """Return `frame` exposed too short, or darkened by a curve."""
+    del scene
+    if params.curve or (params.attenuation, params.gamma) != (1, 1):
+        return replace(frame, degraded=_through(frame.degraded, _tables(params)))
+    return frame if params.exposure == 1 else replace(frame, degraded=frame.degraded * np.float32(params.exposure))
+
+
+def capture(frame: Frame, params: LowLight, scene: Scene) -> Frame:
+    """Return `frame` with the sensor's noise at the dark level."""
+    del scene
+    if params.shot == params.read == 0:
+        return frame
+    return replace(frame, degraded=expose_sensor(frame.degraded, _sensor_of(params)))
+
+
+def develop(frame: Frame, params: LowLight, scene: Scene) -> Frame:
+    """Return `frame` after automatic gain, white balance and the toe of the tone curve."""
+    del scene
+    if params.gain == 1 and params.white == (1, 1, 1) and params.toe == 0:
+        return frame
+    gains = np.diag(np.asarray(params.white) * params.gain).astype(np.float32)
+    developed = np.empty_like(frame.degraded)
+    for _, _, rows in strips(developed.shape):
+        light = cv2.transform(frame.degraded[rows], gains).reshape(developed[rows].shape)
+        developed[rows] = _toe(light, params.toe)
+    return replace(frame, degraded=developed)
+
+
+def illumination(params: LowLight, scene: Scene) -> Light:
+    """Return E, float32 at an eighth of the scene's size, in (0, 1]."""
+    height, width = scene.image.shape[:2]
+    shape = (-(-height // FIELD_REDUCTION), -(-width // FIELD_REDUCTION))
+    side = min(height, width)
+    rows = ((np.arange(shape[0], dtype=np.float32) + 0.5) / shape[0])[:, None]
+    columns = ((np.arange(shape[1], dtype=np.float32) + 0.5) / shape[1])[None, :]
+    down, across = (
+        (rows - np.float32(params.lamp_row)) * (height / side),
+        (columns - np.float32(params.lamp_column)) * (width / side),
+    )
+    lit = 1 / (
+        1 + (down * down + across * across) / np.float32(params.lamp_radius**2)
+    )  # a lamp's inverse square, near it
+    if params.flash and scene.depth is not None:
+        near = cv2.resize(scene.depth, shape[::-1], interpolation=cv2.INTER_AREA).reshape(shape)
+        lit = lit * np.float32(1 - params.flash) + np.float32(params.flash) * near * near  # 1/d^2
+    radius = ((rows - 0.5) * height) ** 2 + ((columns - 0.5) * width) ** 2
+    angle = 1 / (1 + np.float32(params.vignette) * radius / ((height**2 + width**2) / 4))  # cos^2
+    light = np.exp(np.float32(params.field) * (lit - lit.max())) * angle * angle
+    if params.unevenness:
+        waves = lattice(shape, params.field_seed, cell=380)
+        light = light * np.exp(np.float32(params.unevenness) * np.tanh(waves) - np.float32(params.unevenness))
+    return np.asarray(light, dtype=np.float32)
+
+
+def fit(histogram: NDArray[np.float64], mean: float, deviation: float) -> tuple[float, float]:
+    """Return alpha in (0, 1] and gamma in [1, 3.5] for which luma of `histogram` (256 sRGB bins) has that mean.
+
+    Of all such pairs, the one whose standard deviation is nearest. A mean above the photograph's own gives 1 and 1.
+    """
+    weights = histogram / histogram.sum()
+    values = np.arange(256) / 255
+    gammas = np.exp(np.linspace(0, math.log(3.5), 33))[:, None]
+    powers = values[None, :] ** gammas @ weights  # mean for alpha 1; alpha^gamma scales it
+    scales = np.minimum(1.0, mean / np.maximum(powers, 1e-12))
+    seconds = values[None, :] ** (2 * gammas) @ weights
+    deviations = scales * np.sqrt(np.maximum(seconds - powers**2, 0))
+    reached = powers * scales
+    cost = np.abs(np.log((deviations + 1e-4) / (deviation + 1e-4))) + 100 * np.abs(reached - mean)
+    best = int(np.argmin(cost))
+    gamma = float(gammas[best, 0])
+    return float(scales[best]) ** (1 / gamma), gamma
+
+
+def _variation(histogram: NDArray[np.float64], mean: float, severity: float, dark: float) -> float:
+    """Return deviation over mean: from the photograph's own towards that of a `dark` one, as severity grows."""
+    spread = histogram @ (np.arange(256) / 255 - mean) ** 2 / histogram.sum()
+    own = math.sqrt(float(spread) + 1e-6) / max(mean, 1e-3)
+    towards = path(severity, (0.1, 0.25, 0.4, 0.6, 0.8, 1.0))
+    return float(own ** (1 - towards) * dark**towards)
+
+
+def _tables(params: LowLight) -> NDArray[np.float32]:
+    """Return the curve as linear light by 16-bit linear light, (65536, 3)."""
+    tones = linear_to_srgb(np.arange(65536) / 65535)
+    if not params.curve:
+        dark = srgb_to_linear((params.attenuation * tones) ** params.gamma)
+        return np.repeat(dark[:, None], 3, axis=1).astype(np.float32)
+    points = np.asarray(params.curve).reshape(3, -1)
+    places = np.linspace(0, 1, points.shape[1])
+    return np.stack([srgb_to_linear(np.interp(tones, places, channel)) for channel in points], axis=1).astype(
+        np.float32
+    )
+
+
+def _through(light: Light, tables: NDArray[np.float32]) -> Light:
+    """Return `light` through the curve of each channel, clipped to [0, 1] first."""
+    out = np.empty_like(light)
+    is_grey = (tables == tables[:, :1]).all()
+    channels = [np.ascontiguousarray(tables[:, channel]) for channel in range(3)]
+    for _, _, rows in strips(light.shape):
+        codes = (np.clip(light[rows], 0, 1) * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
+        if is_grey:
+            np.take(channels[0], codes, out=out[rows])
+        else:
+            out[rows] = np.stack([channels[channel][codes[..., channel]] for channel in range(3)], axis=2)
+    return out
+
+
+def _toe(light: Light, toe: float) -> Light:
+    """Return x^2 (1 + toe) / (x + toe): black and white stay, tones below `toe` fall quadratically."""
+    if toe == 0:
+        return light
+    light = np.maximum(light, 0)
+    crushed = light * light
+    crushed *= np.float32(1 + toe)
+    light += np.float32(toe)
+    return np.asarray(np.divide(crushed, light, out=crushed))
+
+
+def _sensor_of(params: LowLight) -> Sensor:
+    return Sensor(
+        shot=params.shot,
+        read=params.read,
+        row=params.row,
+        bits=params.bits,
+        red=params.red,
+        blue=params.blue,
+        crosstalk=params.crosstalk,
+        chroma=params.chroma,
+        blotch=params.blotch,
+        seed=params.seed,
+    )
+
+
+def _camera(rng: np.random.Generator, severity: float) -> LowLight:
+    """Draw the camera: its colours, its noise at this darkness, its cast and toe; no darkness yet."""
+    shot = path(severity, SHOT) * log_uniform(rng, 0.6, 1.5)
+    read = math.exp(2.18 * math.log(max(shot, 1e-12)) + 1.20 + normal(rng, 0, 0.26)) if shot else 0.0
+    rows = uniform(rng, 0.05, 0.25)
+    return LowLight(
+        highlights=path(severity, (1,) * 6) * log_uniform(rng, 0.5, 8),
+        exposure=1.0,
+        gain=1.0,
+        white=_cast(rng, severity),
+        toe=path(severity, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)) * uniform(rng, 0, 0.02),
+        attenuation=1.0,
+        gamma=1.0,
+        curve=(),
+        field=0.0,
+        lamp_row=0.5,
+        lamp_column=0.5,
+        lamp_radius=1.0,
+        flash=0.0,
+        vignette=0.0,
+        unevenness=0.0,
+        field_seed=0,
+        segment_stops=(),
+        shot=shot,
+        read=read,
+        row=rows * math.sqrt(read),
+        bits=choice(rng, (10, 12, 14)) if severity > 0 else 0,
+        red=uniform(rng, 1.5, 2.2),
+        blue=uniform(rng, 1.6, 2.4),
+        crosstalk=uniform(rng, 0.3, 0.7),
+        chroma=uniform(rng, 0.15, 0.5),
+        blotch=uniform(rng, 0.5, 0.9),
+        seed=seed(rng),
+    )
+
+
+def _cast(rng: np.random.Generator, severity: float) -> tuple[float, float, float]:
+    """Draw the error of the white balance: light of 2500 to 4000 K, or a greenish LED, corrected in large part."""
+    kelvin, is_led, left = uniform(rng, 2500, 4000), chance(rng, 0.3), uniform(rng, 0.1, 0.35)
+    green = uniform(rng, 1.0, 1.12)
+    colour = np.array((0.96, green, 1.04)) if is_led else _planckian(kelvin)
+    gains = colour ** (left * path(severity, (0.3, 0.5, 0.7, 0.85, 1, 1)))
+    gains = gains / float(LUMA @ gains)
+    red, green, blue = (float(gain) for gain in gains)
+    return (red, green, blue) if severity > 0 else (1.0, 1.0, 1.0)
+
+
+def _planckian(kelvin: float) -> NDArray[np.float64]:
+    """Return the linear sRGB colour of a black body of 1667 to 4000 K, green 1 (fit of Kang et al., 2002)."""
+    inverse = 1000 / kelvin
+    x = -0.2661239 * inverse**3 - 0.2343589 * inverse**2 + 0.8776956 * inverse + 0.179910
+    y = -0.9549476 * x**3 - 1.37418593 * x**2 + 2.09137015 * x - 0.16748867
+    xyz = np.array((x / y, 1.0, (1 - x - y) / y))
+    matrix = np.array(((3.2406, -1.5372, -0.4986), (-0.9689, 1.8758, 0.0415), (0.0557, -0.2040, 1.0570)))
+    colour = np.maximum(matrix @ xyz, 0.05)
+    return np.asarray(colour / colour[1])
+
+
+def _field(rng: np.random.Generator, severity: float, params: LowLight) -> LowLight:
+    strength = path(severity, (0.1, 0.3, 0.5, 0.7, 0.85, 1.0))
+    return replace(
+        params,
+        field=strength * uniform(rng, 0, 1.6) * chance(rng, 0.7),
+        lamp_row=uniform(rng, -0.1, 0.8),
+        lamp_column=uniform(rng, -0.1, 1.1),
+        lamp_radius=uniform(rng, 0.3, 1.2),
+        flash=uniform(rng, 0, 0.7) * chance(rng, 0.4),
+        vignette=strength * uniform(rng, 0, 0.3),
+        unevenness=strength * uniform(rng, 0, 0.3),
+        field_seed=seed(rng),
+    )
+
+
+def _segment_stops(rng: np.random.Generator, severity: float, scene: Scene, params: LowLight) -> LowLight:
+    if scene.segments is None or severity == 0:
+        return params
+    strength = path(severity, (0.1, 0.3, 0.5, 0.7, 0.85, 1.0))
+    count = int(scene.segments.max()) + 1
+    return replace(params, segment_stops=tuple(-strength * abs(normal(rng, 0, 0.25)) for _ in range(count)))
+
+
+def _exposure(rng: np.random.Generator, severity: float, params: LowLight) -> LowLight:
+    lean = uniform(rng, 0.85, 1.15)
+    exposure = 2 ** path(severity, EXPOSURE)
+    recovered = path(severity, RECOVERED, identity=1.0) ** lean
+    gain = max(1.0, recovered / exposure)
+    return replace(
+        params, exposure=exposure, gain=gain, shot=params.shot / gain, read=params.read / gain**2, row=params.row / gain
+    )
+
+
+def _curve(
+    rng: np.random.Generator, severity: float, scene: Scene, params: LowLight, mode: Mode, options: LowLightOptions
+) -> LowLight:
+    lean, shape = uniform(rng, 0.9, 1.1), math.exp(normal(rng, -0.05, 0.35))
+    if severity == 0:
+        return params
+    if mode == "paper":
+        gamma = path(severity, GAMMA, identity=1.0) ** lean
+        return replace(params, attenuation=path(severity, ATTENUATION, identity=1.0), gamma=gamma)
+    if mode == "model":
+        return replace(params, curve=_darkening.curve(scene.image, severity, options.model))
+    luma = luminance(scene.image[::4, ::4].astype(np.float32))
+    histogram = np.bincount(np.rint(luma).astype(np.int64).ravel(), minlength=256).astype(np.float64)
+    own = float(histogram @ np.arange(256)) / histogram.sum() / 255
+    share = path(severity, SHARE, identity=1.0)
+    target = min(own * share, path(severity, MEAN, identity=1.0) * lean)
+    attenuation, gamma = fit(histogram, target, target * _variation(histogram, own, severity, shape))
+    return replace(params, attenuation=attenuation, gamma=gamma)
+
+
+DEGRADATION = Degradation(
+    params=LowLight,
+    sample=sample,
+    parts=(
+        Part(Stage.HIGHLIGHTS, expand_highlights),
+        Part(Stage.ILLUMINATION, illuminate),
+        Part(Stage.EXPOSURE, expose),
+        Part(Stage.SENSOR, capture),
+        Part(Stage.ISP, develop),
+    ),
+    reads=frozenset({"depth", "segments"}),
+    options=LowLightOptions,
+)

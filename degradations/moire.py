@@ -1,0 +1,316 @@
+"""Moire: a photograph of a screen, whose subpixels beat with the camera's colour filters.
+
+What is seen: curved, rainbow-coloured bands over all or part of the picture, and the dull, tinted look of a screen.
+
+The full simulation (subpixel mosaic, projection, lens, Bayer mosaic, demosaicing; Liu et al., arXiv 1805.02996) needs
+many samples per screen pixel. Ours is its closed form. A screen lights the pixel at x with L(x) S(g(x)), S periodic in
+screen pixels, g the projection. The camera's optics keep the harmonics k of S below their MTF, and its mosaic, which
+samples channel c at every other pixel from o_c on, sees each of them at the frequency left when half-integers n/2 are
+taken away:
+
+    P_c(x) = sum_k a_ck MTF(|k| / pitch) cos 2 pi (k . (g(x) - n x / 2) + k . (n o_c / 2 - d_c)),   out = L (1 + P)
+
+d_c is the place of the subpixel, a_ck the Fourier series of its layout. So P is a periodic tile looked up along a slow
+phase, g(x) - n x / 2; it is made at the density of the mosaic and interpolated bilinearly, as demosaicing does. Only
+the phase of the grid is warped, never the content. All lengths are in pixels at min(H, W) = 1024: the pattern is that
+of the camera that fills the picture with as many pixels.
+
+`preset="mib"` blends a pattern as UniDemoire does (arXiv 2502.06324): w multiply + (1 - w) 0.8 grain merge.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._fields import lattice
+from degradations._light import LUMA
+from degradations._random import chance, choice, integer, log_uniform, seed, uniform
+from degradations._severity import path
+from storage.records import Scene
+
+Layout = Literal["rgb", "bgr", "pentile", "delta"]
+LAYOUTS: tuple[Layout, ...] = ("rgb", "bgr", "pentile", "delta")
+CONTRAST = (0.02, 0.04, 0.07, 0.11, 0.17, 0.26)  # RMS of the pattern over the light, at the borders of the levels
+SATURATION = (0.2, 0.2, 0.4, 0.6, 0.8, 1.0)
+AREA = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)
+TILE = 96  # samples of the periodic tile, which holds two screen pixels a side
+BLOCK = 2  # the pattern is made for each 2 x 2 cell of the mosaic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moire:
+    """Drawn values. Lengths in pixels at min(H, W) = 1024; tuples hold one value for each grid.
+
+    contrast: RMS of the pattern where it is, relative. saturation: of its colours, 0 to 1. area: share of the picture,
+    0 to 1; area_seed: of its mask. layout: of the subpixels. orders: camera pixels per half beat, 1 (a screen pixel is
+    two camera pixels wide) or 2. beat_rows, beat_columns: cycles per pixel that are left. tilt_rows, tilt_columns:
+    perspective, 1/pixel. bulge: radial distortion, 1/pixel^2. phases: cycles, row and column in turn. weights: of the
+    grids. blur: sigma of the optics in camera pixels.
+    lift: black level, linear. vignette: loss in the corners, 0 to 1. white: gains of the channels. band: depth of the
+    rolling-shutter band, band_cycles: per picture height, band_phase: cycles. quality: of the JPEG copy, 0 for none.
+    blend: 0 for the camera, else the weight of multiply in the blend; opacity: of the blended pattern, 0 to 1.
+    """
+
+    contrast: float
+    saturation: float
+    area: float
+    area_seed: int
+    layout: Layout
+    orders: tuple[int, ...]
+    beat_rows: tuple[float, ...]
+    beat_columns: tuple[float, ...]
+    tilt_rows: tuple[float, ...]
+    tilt_columns: tuple[float, ...]
+    bulge: tuple[float, ...]
+    phases: tuple[float, ...]
+    weights: tuple[float, ...]
+    blur: float
+    lift: float
+    vignette: float
+    white: tuple[float, float, float]
+    band: float
+    band_cycles: float
+    band_phase: float
+    quality: int
+    blend: float
+    opacity: float
+    use_overlay: bool
+
+
+class MoireOptions(Options, frozen=True):
+    """preset: the camera, or UniDemoire's blend. patterns: a folder of pictures of moire that may be blended instead.
+
+    pattern_share: share of pictures that get one of `patterns` when there are any. screen_look: whether the screen's
+    black level, tint and vignette are there too. jpeg: share that is stored as JPEG.
+    """
+
+    preset: Literal["camera", "mib"] = "camera"
+    patterns: str | None = None
+    pattern_share: float = 0.5
+    screen_look: bool = True
+    jpeg: float = 0.25
+
+
+def sample(rng: np.random.Generator, severity: float, scene: Scene, options: MoireOptions) -> Moire:
+    """Draw one to three grids before a camera; contrast, colour and area follow `severity`."""
+    count = integer(rng, 1, 3)
+    grids = [_grid(rng) for _ in range(3)][:count]
+    overlay = chance(rng, options.pattern_share) and "moire" in scene.overlays
+    weight, warm, tint = uniform(rng, 0.65, 0.75), uniform(rng, -1, 1), uniform(rng, -1, 1)
+    banded, is_jpeg = chance(rng, 0.2), chance(rng, options.jpeg)
+    compressed = is_jpeg and severity > 0
+    look = path(severity, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)) * options.screen_look
+    white = (1 + 0.08 * look * warm, 1 + 0.04 * look * tint, 1 - 0.08 * look * warm)
+    return Moire(
+        contrast=path(severity, CONTRAST),
+        saturation=path(severity, SATURATION),
+        area=path(severity, AREA),
+        area_seed=seed(rng),
+        layout=choice(rng, LAYOUTS, (0.5, 0.15, 0.25, 0.1)),
+        orders=tuple(grid[0] for grid in grids),
+        beat_rows=tuple(grid[1] for grid in grids),
+        beat_columns=tuple(grid[2] for grid in grids),
+        tilt_rows=tuple(grid[3] for grid in grids),
+        tilt_columns=tuple(grid[4] for grid in grids),
+        bulge=tuple(grid[5] for grid in grids),
+        phases=tuple(phase for grid in grids for phase in grid[6:8]),
+        weights=tuple((1.0, 0.7, 0.5)[:count]),
+        blur=uniform(rng, 0.25, 0.6),
+        lift=uniform(rng, 0.005, 0.03) * look,
+        vignette=uniform(rng, 0.05, 0.2) * look,
+        white=white,
+        band=uniform(rng, 0.02, 0.08) * look * banded,
+        band_cycles=uniform(rng, 0.5, 3),
+        band_phase=uniform(rng, 0, 1),
+        quality=round(95 - 35 * path(severity, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0))) if compressed else 0,
+        blend=weight if options.preset == "mib" or overlay else 0.0,
+        opacity=path(severity, (0.08, 0.15, 0.3, 0.5, 0.75, 1.0)),
+        use_overlay=overlay,
+    )
+
+
+def recapture(frame: Frame, params: Moire, scene: Scene) -> Frame:
+    """Return `frame` as a camera sees it on a screen, or blended with a pattern."""
+    if params.contrast == 0:
+        return frame
+    if params.blend:
+        return replace(frame, degraded=_blended(frame.degraded, params, scene))
+    shape = frame.degraded.shape[:2]
+    gain = pattern(params, shape)
+    gain += 1
+    gain *= cv2.merge([_shading(params, gain.shape[:2])] * 3)
+    gain *= np.asarray(params.white, np.float32) * np.float32(1 - params.lift)
+    gain = cv2.resize(gain, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    light = np.multiply(frame.degraded, gain.reshape(*shape, 3), out=gain)
+    light += np.float32(params.lift)
+    return replace(frame, degraded=light)
+
+
+def copy(frame: Frame, params: Moire, scene: Scene) -> Frame:
+    """Return the uint8 `frame` as its JPEG copy."""
+    del scene
+    if params.quality == 0:
+        return frame
+    _, code = cv2.imencode(".jpg", frame.degraded[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, params.quality])
+    return replace(frame, degraded=np.ascontiguousarray(np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1]))
+
+
+def pattern(params: Moire, shape: tuple[int, int]) -> Light:
+    """Return P at half the density, (ceil(H/2), ceil(W/2), 3): in the masked area mean 0, RMS `contrast`."""
+    total = beats(params, shape)
+    mask = region(params, shape)
+    weighed = cv2.merge([mask] * 3)
+    inside = float(mask.mean()) + 1e-9
+    total -= np.asarray(cv2.mean(cv2.multiply(total, weighed))[:3], np.float32) / np.float32(inside)
+    total = cv2.transform(total, _saturation(params.saturation)).reshape(total.shape)
+    power = float(np.mean(cv2.mean(cv2.multiply(cv2.multiply(total, total), weighed))[:3])) / inside
+    total *= np.float32(params.contrast / max(power, 1e-12) ** 0.5)
+    return np.asarray(np.maximum(np.multiply(total, weighed, out=total), np.float32(-0.95), out=total))
+
+
+def beats(params: Moire, shape: tuple[int, int]) -> Light:
+    """Return the sum of all grids' beats, (ceil(H/2), ceil(W/2), 3), of no particular mean or contrast."""
+    total = np.zeros((-(-shape[0] // BLOCK), -(-shape[1] // BLOCK), 3), np.float32)
+    for index, weight in enumerate(params.weights):
+        rows, columns = phase(params, index, shape)
+        tile = tile_of(params.layout, params.orders[index], params.blur)
+        total += np.float32(weight) * cv2.remap(
+            tile,
+            columns * np.float32(TILE / 2),
+            rows * np.float32(TILE / 2),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_WRAP,
+        ).reshape(total.shape)
+    return total
+
+
+def phase(params: Moire, index: int, shape: tuple[int, int]) -> tuple[Light, Light]:
+    """Return g(x) - n x / 2 of grid `index`, rows and columns in screen pixels modulo 2, at each cell of the mosaic."""
+    order, beat_rows, beat_columns = params.orders[index], params.beat_rows[index], params.beat_columns[index]
+    scale = 1024 / min(shape)
+    rows = _axis(shape[0], scale)[:, None]
+    columns = _axis(shape[1], scale)[None, :]
+    lens = 1 + np.float32(params.bulge[index]) * (rows * rows + columns * columns)
+    lens /= 1 + np.float32(params.tilt_rows[index]) * rows + np.float32(params.tilt_columns[index]) * columns
+    along, across = np.float32(order / 2 + beat_columns), np.float32(beat_rows)
+    screen_columns = (along * columns + across * rows) * lens - np.float32(order / 2) * columns
+    screen_rows = (along * rows - across * columns) * lens - np.float32(order / 2) * rows
+    start_row, start_column = params.phases[2 * index : 2 * index + 2]
+    return np.mod(screen_rows + np.float32(start_row), 2), np.mod(screen_columns + np.float32(start_column), 2)
+
+
+def tile_of(layout: Layout, order: int, blur: float) -> Light:
+    """Return two screen pixels a side as the mosaic sees them, (TILE, TILE, 3): no mean, shifted by n o_c / 2.
+
+    The layout is drawn with TILE samples a side and every harmonic weighed by the MTF of the sensor's aperture (95 % of
+    a pixel) and of the optics (Gaussian).
+    """
+    frequencies = np.fft.fftfreq(TILE, 1 / TILE) / 2  # harmonics, in cycles per screen pixel
+    radius = np.hypot(frequencies[:, None], frequencies[None, :]) * order / 2  # cycles per camera pixel
+    aperture = np.sinc(0.95 * frequencies * order / 2)
+    mtf = np.abs(aperture[:, None] * aperture[None, :]) * np.exp(-2 * (np.pi * blur * radius) ** 2)
+    mtf[0, 0] = 0
+    tile = np.empty((TILE, TILE, 3), np.float32)
+    for channel, site in enumerate(((0.0, 0.0), (0.5, 0.5), (1.0, 1.0))):  # green: between its two sites
+        ramp = np.exp(
+            1j * np.pi * order * (frequencies[:, None] * (site[0] - 0.5) + frequencies[None, :] * (site[1] - 0.5))
+        )
+        tile[..., channel] = np.fft.ifft2(np.fft.fft2(_subpixels(layout)[..., channel]) * mtf * ramp).real
+    return tile / np.float32(np.abs(tile).max() + 1e-12)
+
+
+def region(params: Moire, shape: tuple[int, int]) -> Light:
+    """Return where the pattern is, (ceil(H/2), ceil(W/2)) in [0, 1], above one half in `area` of the picture."""
+    half = (-(-shape[0] // BLOCK), -(-shape[1] // BLOCK))
+    if params.area >= 1:
+        return np.ones(half, np.float32)
+    coarse = (max(1, half[0] // 8), max(1, half[1] // 8))
+    field = lattice(coarse, params.area_seed, cell=420)
+    border = float(np.quantile(field, 1 - params.area))
+    ramp = np.clip((field - np.float32(border)) / np.float32(0.5) + np.float32(0.5), 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    return np.asarray(cv2.resize(ramp, half[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+def _blended(light: Light, params: Moire, scene: Scene) -> Light:
+    """Return `light` with a pattern merged in the square root of light, which stands for display values."""
+    shape = light.shape[:2]
+    if params.use_overlay:
+        picture = (
+            cv2.resize(scene.overlays["moire"], shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        )
+    else:
+        deviation = pattern(replace(params, contrast=0.15, area=1.0, saturation=1.0), shape)
+        picture = np.clip(np.float32(0.7) + cv2.resize(deviation, shape[::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
+    mask = cv2.resize(region(params, shape), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    share = cv2.merge([mask * np.float32(params.opacity)] * 3)
+    tones = cv2.sqrt(np.maximum(light, 0)).reshape(light.shape)
+    merged = np.float32(params.blend) * tones * picture
+    merged += np.float32(1 - params.blend) * (tones + np.float32(0.8) * (picture - np.float32(0.5)))
+    tones += share * (merged - tones)
+    return np.asarray(np.square(np.maximum(tones, 0)))
+
+
+def _shading(params: Moire, shape: tuple[int, int]) -> Light:
+    """Return vignette times rolling-shutter band, (H, W)."""
+    rows = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None] if shape[0] > 1 else np.zeros((1, 1), np.float32)
+    columns = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :] if shape[1] > 1 else np.zeros((1, 1), np.float32)
+    band = np.cos(np.float32(np.pi * params.band_cycles) * rows + np.float32(2 * np.pi * params.band_phase))
+    shade = 1 - np.float32(params.vignette / 2) * (rows**2 + columns**2)
+    return np.asarray(shade * (1 + np.float32(params.band) * band))
+
+
+def _axis(length: int, scale: float) -> Light:
+    """Return the centres of the mosaic's cells along one side, from the middle, in pixels at min(H, W) = 1024."""
+    cells = np.arange(-(-length // BLOCK), dtype=np.float32) * BLOCK + np.float32(BLOCK / 2 - length / 2)
+    return cells * np.float32(scale)
+
+
+def _saturation(keep: float) -> NDArray[np.float32]:
+    return np.asarray(keep * np.eye(3) + (1 - keep) * np.tile(LUMA, (3, 1)), dtype=np.float32)
+
+
+def _subpixels(layout: Layout) -> Light:
+    """Return two by two screen pixels, (TILE, TILE, 3): 1 where a subpixel of that colour shines."""
+    screen = np.zeros((TILE, TILE, 3), np.float32)
+    pixel = TILE // 2
+    rows = np.arange(TILE)[:, None]
+    columns = np.arange(TILE)[None, :]
+    for channel in range(3):
+        place = channel if layout != "bgr" else 2 - channel
+        shift = np.where(rows >= pixel, pixel // 2, 0) if layout == "delta" else 0
+        along = (columns + shift - place * pixel / 3) % pixel
+        lit = (along < 0.26 * pixel) & (rows % pixel < 0.9 * pixel)
+        if layout == "pentile" and channel != 1:  # red and blue: every other pixel, in a checkerboard
+            lit = (along < 0.4 * pixel) & ((rows // pixel + (columns + shift) // pixel) % 2 == (channel == 2))
+        screen[..., channel] = lit
+    return screen
+
+
+def _grid(rng: np.random.Generator) -> tuple[int, float, float, float, float, float, float, float]:
+    length, turn = log_uniform(rng, 12, 160), uniform(rng, 0, 2 * np.pi)
+    return (
+        choice(rng, (1, 2), (0.7, 0.3)),
+        float(np.sin(turn)) / length,
+        float(np.cos(turn)) / length,
+        uniform(rng, -6e-5, 6e-5),
+        uniform(rng, -6e-5, 6e-5),
+        uniform(rng, -2e-8, 2e-8),
+        uniform(rng, 0, 2),
+        uniform(rng, 0, 2),
+    )
+
+
+DEGRADATION = Degradation(
+    params=Moire,
+    sample=sample,
+    parts=(Part(Stage.SCREEN, recapture), Part(Stage.CODEC, copy)),
+    overlay="pattern",
+    reads=frozenset({"overlay"}),
+    options=MoireOptions,
+    local=True,
+)

@@ -1,0 +1,330 @@
+"""Noise: a sensor at high gain, film-like grain, or what a picture has gathered on its way through the web.
+
+What is seen: speckle that is stronger in the shadows, coloured blotches, faint rows, stuck pixels; or clumped grain.
+
+* sensor: Poisson-Gaussian on the raw mosaic, variance shot x + read, with row noise, quantisation and stuck pixels,
+  through demosaicing, white balance, colour matrix and chroma noise reduction (`_sensor`). Read noise follows shot
+  noise as in the Darmstadt set (ln read = 2.18 ln shot + 1.20 +- 0.26; Ploetz and Roth, arXiv 1707.01313).
+* grain, white and signal-dependent noise, impulses: in the square root of light, which is within 15 % of sRGB from 0.25
+  up; the granular noise of RealRestorer (arXiv 2603.25502, 3.1) is luma grain with a third of it in chroma, clumped
+  or not.
+* Segment-aware: the sigma of each segment, or band of tones, is multiplied by a gain of its own, exp(N(0, 0.35)).
+
+Ours: all values are drawn before and recorded, the strength is the sigma of a mid-grey picture in sRGB units, the five
+levels follow it. All of it acts at native pixels and does not scale with the image.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from degradations._camera import desaturation
+from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._light import LUMA
+from degradations._random import chance, choice, gaussian_field, integer, normal, seed, uniform
+from degradations._regions import areas, region_map, regions
+from degradations._sensor import GREY, Sensor, grey_sigma, stuck
+from degradations._sensor import expose as expose_sensor
+from degradations._severity import path
+from degradations._strips import strips
+from storage.records import Scene
+
+SIGMA = (3.0, 6.0, 12.0, 22.0, 35.0, 60.0)  # of mid-grey, sRGB codes, at the borders of the levels
+CHROMA_GAIN = np.float32(1.6)  # a linear enlargement by two keeps 39 % of the variance
+GRANULAR_CHROMA = 0.35  # of luma grain (RealRestorer, released code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """Drawn values; all zero but the nuisance ones is the identity.
+
+    shot, read: variances per unit of light and at black, linear. row: sigma of rows, linear. hot: fraction of stuck
+    pixels. bits: of the converter, 10 to 14, 0 for none. red, blue: white-balance gains, 1 to 2.4. crosstalk: of the
+    colour matrix, 0 to 1. chroma, blotch: what is left of fine and coarse chroma noise, 0 to 1.
+    grain: sigma of luma grain, [0, 1]; grain_chroma: of its chroma; grain_radius: sigma of its blur, pixels; clump:
+    side of the box that gathers it, pixels, 0 for none; clump_threshold: of the local over the mean variance.
+    white: sigma, poisson: variance at white, of web noise, [0, 1]; grey: whether it is the same in all channels.
+    impulse: fraction of pixels turned black or white. segment_gains: by label, empty for none; feather: pixels.
+    tail_scale: at which a web copy was stored, (0, 1], 1 for none; tail_quality: its JPEG quality, 0 for none.
+    """
+
+    shot: float
+    read: float
+    row: float
+    hot: float
+    bits: int
+    red: float
+    blue: float
+    crosstalk: float
+    chroma: float
+    blotch: float
+    grain: float
+    grain_chroma: float
+    grain_radius: float
+    clump: int
+    clump_threshold: float
+    white: float
+    poisson: float
+    grey: bool
+    impulse: float
+    segment_gains: tuple[float, ...]
+    feather: float
+    tail_scale: float
+    tail_quality: int
+    seed: int
+
+
+class NoiseOptions(Options, frozen=True):
+    """mode: one kind only, or "mixed" by the weights given. preset: RealRestorer's composite instead.
+
+    segment_aware: share of pictures whose segments differ.
+    """
+
+    mode: Literal["mixed", "sensor", "granular", "web"] = "mixed"
+    weights: tuple[float, float, float] = (0.5, 0.25, 0.25)
+    segment_aware: float = 0.3
+    preset: Literal["none", "realrestorer"] = "none"
+
+
+def sample(rng: np.random.Generator, severity: float, scene: Scene, options: NoiseOptions) -> Noise:
+    """Draw a noise whose sigma at mid-grey is that of `severity`."""
+    kind = choice(rng, ("sensor", "granular", "web"), options.weights)
+    kind = kind if options.mode == "mixed" else options.mode
+    params = _quiet(rng, severity)
+    gains = _segment_gains(rng, scene, options.segment_aware)
+    params = replace(params, segment_gains=gains)
+    if options.preset == "realrestorer":
+        return _realrestorer(rng, severity, params)
+    sigma = path(severity, SIGMA) / 255
+    drawn = {"sensor": _sensor(rng, severity, sigma, params), "granular": _granular(rng, sigma, params)}
+    return {**drawn, "web": _web(rng, sigma, params)}[kind]  # all are drawn: the stream is the same for each
+
+
+def expose(frame: Frame, params: Noise, scene: Scene) -> Frame:
+    """Return `frame` as a noisy sensor sees it."""
+    if params.shot == params.read == params.hot == 0:
+        return frame
+    return replace(frame, degraded=expose_sensor(frame.degraded, _sensor_of(params), _gain(params, scene)))
+
+
+def scatter(frame: Frame, params: Noise, scene: Scene) -> Frame:
+    """Return `frame` with grain, web noise and impulses, added in the square root of light."""
+    if params.grain == params.white == params.poisson == params.impulse == 0:
+        return frame
+    shape = frame.degraded.shape[:2]
+    grey, colour, web = _grain(shape, params), _grain_chroma(shape, params), _web_field(shape, params)
+    gain = _gain(params, scene)
+    tones = np.empty_like(frame.degraded)
+    for _, _, rows in strips(shape):
+        part = np.sqrt(np.maximum(frame.degraded[rows], 0))
+        noise = _noise(part, params, *(None if field is None else field[rows] for field in (grey, colour, web)))
+        if gain is not None:
+            noise *= cv2.merge([gain[rows]] * 3).reshape(noise.shape)
+        np.maximum(np.add(part, noise, out=noise), 0, out=tones[rows])
+    if params.impulse:
+        places = stuck(shape, params.impulse, params.seed)
+        tones[places] = (np.arange(len(places[0])) % 2)[:, None]
+    return replace(frame, degraded=np.multiply(tones, tones, out=tones))
+
+
+def copy(frame: Frame, params: Noise, scene: Scene) -> Frame:
+    """Return the uint8 `frame` as a smaller JPEG copy of itself, enlarged again."""
+    del scene
+    if params.tail_quality == 0:
+        return frame
+    height, width = frame.degraded.shape[:2]
+    size = (max(1, round(width * params.tail_scale)), max(1, round(height * params.tail_scale)))
+    small = cv2.resize(frame.degraded, size, interpolation=cv2.INTER_AREA)
+    _, code = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, params.tail_quality])
+    back = np.ascontiguousarray(np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1])
+    return replace(frame, degraded=cv2.resize(back, (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def _noise(tones: Light, params: Noise, grey: Light | None, colour: Light | None, web: Light | None) -> Light:
+    """Return the noise of `tones` (H, W, 3) that the fields of luma grain, its chroma and web noise make, (H, W, 3)."""
+    noise = np.zeros_like(tones)
+    if web is not None:
+        signal = cv2.transform(tones, LUMA[None]).reshape(web.shape) if params.grey else tones
+        sigma = np.sqrt(signal * np.float32(params.poisson) + np.float32(params.white**2))
+        sigma *= web
+        noise = cv2.merge([sigma] * 3).reshape(tones.shape) if params.grey else sigma
+    if grey is not None:
+        noise += cv2.merge([grey * np.float32(params.grain)] * 3).reshape(tones.shape)
+    if colour is not None:
+        noise += colour * np.float32(params.grain_chroma)
+    return noise
+
+
+def _web_field(shape: tuple[int, ...], params: Noise) -> Light | None:
+    if params.white == params.poisson == 0:
+        return None
+    return gaussian_field(shape if params.grey else (*shape, 3), params.seed, stream=5)
+
+
+def _grain(shape: tuple[int, ...], params: Noise) -> Light | None:
+    """Return luma grain of variance 1, (H, W): blurred white noise, gathered where it happens to be dense."""
+    if params.grain == 0:
+        return None
+    grain = gaussian_field(shape, params.seed, stream=3)
+    if params.grain_radius > 0:
+        grain = cv2.GaussianBlur(grain, (0, 0), params.grain_radius).reshape(shape)
+    if params.clump:
+        box = (params.clump, params.clump)
+        gathered = cv2.blur(grain, box).reshape(shape)
+        variance = cv2.blur(cv2.multiply(grain, grain), box).reshape(shape) - gathered * gathered
+        dense = variance > np.float32(params.clump_threshold) * variance.mean()
+        np.copyto(grain, gathered, where=dense)
+    deviation = float(cv2.meanStdDev(grain)[1][0, 0])
+    return np.multiply(grain, np.float32(1 / max(deviation, 1e-6)), out=grain)
+
+
+def _grain_chroma(shape: tuple[int, ...], params: Noise) -> Light | None:
+    """Return chroma grain (H, W, 3) of no luma, made at half the size: dyes are coarser than silver."""
+    if params.grain_chroma == 0:
+        return None
+    half = (max(1, shape[0] // 2), max(1, shape[1] // 2), 3)
+    no_luma = np.eye(3, dtype=np.float32) - desaturation(0)
+    chroma = cv2.transform(gaussian_field(half, params.seed, stream=4), CHROMA_GAIN * no_luma)
+    return np.asarray(cv2.resize(chroma.reshape(half), shape[::-1], interpolation=cv2.INTER_LINEAR))
+
+
+def _gain(params: Noise, scene: Scene) -> Light | None:
+    if not params.segment_gains:
+        return None
+    return region_map(regions(scene), params.segment_gains, params.feather)
+
+
+def _sensor_of(params: Noise) -> Sensor:
+    return Sensor(
+        shot=params.shot,
+        read=params.read,
+        row=params.row,
+        hot=params.hot,
+        bits=params.bits,
+        red=params.red,
+        blue=params.blue,
+        crosstalk=params.crosstalk,
+        chroma=params.chroma,
+        blotch=params.blotch,
+        seed=params.seed,
+    )
+
+
+def _quiet(rng: np.random.Generator, severity: float) -> Noise:
+    """Draw what all kinds share, and what does not depend on the severity; no noise yet."""
+    del severity
+    processed = chance(rng, 0.5)
+    red, blue, crosstalk = uniform(rng, 1.9, 2.4), uniform(rng, 1.5, 1.9), uniform(rng, 0.3, 0.8)
+    return Noise(
+        shot=0.0,
+        read=0.0,
+        row=0.0,
+        hot=0.0,
+        bits=choice(rng, (10, 12, 14)),
+        red=red if processed else 1.0,
+        blue=blue if processed else 1.0,
+        crosstalk=crosstalk if processed else 0.0,
+        chroma=uniform(rng, 0.15, 0.6),
+        blotch=uniform(rng, 0.5, 0.95),
+        grain=0.0,
+        grain_chroma=0.0,
+        grain_radius=uniform(rng, 0.5, 1.6),
+        clump=choice(rng, (0, 3, 5, 7), (0.6, 0.2, 0.1, 0.1)),
+        clump_threshold=uniform(rng, 0.4, 0.8),
+        white=0.0,
+        poisson=0.0,
+        grey=chance(rng, 0.4),
+        impulse=0.0,
+        segment_gains=(),
+        feather=uniform(rng, 2, 4),
+        tail_scale=1.0,
+        tail_quality=0,
+        seed=seed(rng),
+    )
+
+
+def _segment_gains(rng: np.random.Generator, scene: Scene, share: float) -> tuple[float, ...]:
+    """Draw a gain for each label, or none; their mean square over the picture is 1, so that sigma keeps its meaning."""
+    aware = chance(rng, share)
+    labels = regions(scene)
+    covered = areas(labels)
+    gains = [math.exp(normal(rng, 0, 0.35)) for _ in covered]
+    if not aware:
+        return ()
+    power = sum(gain * gain * area for gain, area in zip(gains, covered, strict=True))
+    return tuple(gain / math.sqrt(power) for gain in gains)
+
+
+def _sensor(rng: np.random.Generator, severity: float, sigma: float, params: Noise) -> Noise:
+    deviation, rows, has_hot = normal(rng, 0, 0.26), uniform(rng, 0.5, 1.0), chance(rng, 0.3)
+    if sigma == 0:
+        return params
+    row_share = rows * path(severity, (0, 0, 0.1, 0.15, 0.2, 0.3))
+    plain = replace(_sensor_of(params), bits=0)
+    low, high = math.log(1e-12), math.log(10)
+    for _ in range(20):
+        shot = math.exp((low + high) / 2)
+        read = _read(shot, deviation)
+        row = row_share * math.sqrt(shot * GREY + read)
+        reached = grey_sigma(replace(plain, shot=shot, read=read, row=row))
+        low, high = (math.log(shot), high) if reached < sigma else (low, math.log(shot))
+    hot = path(severity, (0, 0, 1e-5, 5e-5, 2e-4, 5e-4)) if has_hot else 0.0
+    return replace(params, shot=shot, read=read, row=row, hot=hot)
+
+
+def _read(shot: float, deviation: float) -> float:
+    return math.exp(2.18 * math.log(shot) + 1.20 + deviation)
+
+
+def _granular(rng: np.random.Generator, sigma: float, params: Noise) -> Noise:
+    coloured = chance(rng, 0.7)
+    return replace(params, grain=sigma, grain_chroma=GRANULAR_CHROMA * sigma if coloured else 0.0)
+
+
+def _web(rng: np.random.Generator, sigma: float, params: Noise) -> Noise:
+    if chance(rng, 0.5):
+        return replace(params, white=sigma)
+    return replace(params, poisson=sigma**2 / math.sqrt(GREY))
+
+
+def _realrestorer(rng: np.random.Generator, severity: float, params: Noise) -> Noise:
+    """Draw two to four of Gaussian, salt and pepper, Poisson and granular noise, and in half of all a web copy.
+
+    The ranges of the released code, walked by severity; what it calls Poisson does nothing after a Gaussian (its scale
+    is the number of different values), here it is 255 to 16 photons at white.
+    """
+    kinds, left = [], ["white", "impulse", "poisson", "grain"]
+    for _ in range(integer(rng, 2, 4)):
+        kinds.append(left.pop(integer(rng, 0, len(left) - 1)))  # noqa: PERF401 - it draws, in order
+    white = math.sqrt(path(severity, (0.0012, 0.005, 0.015, 0.035, 0.06, 0.1)))
+    impulse = path(severity, (0.001, 0.005, 0.01, 0.02, 0.035, 0.05))
+    poisson = path(severity, (1 / 512, 1 / 255, 1 / 128, 1 / 64, 1 / 32, 1 / 16))
+    grain = path(severity, (0.3, 0.6, 1.0, 1.5, 2.0, 2.4)) * 8 / 255
+    clump = choice(rng, (0, 3, 5, 7), (0.6, 0.4 / 3, 0.4 / 3, 0.4 / 3))
+    tailed, scale, quality = chance(rng, 0.5), uniform(rng, 0.6, 1.0), uniform(rng, 0.0, 1.0)
+    copied = tailed and severity > 0
+    return replace(
+        params,
+        white=white if "white" in kinds else 0.0,
+        impulse=impulse if "impulse" in kinds else 0.0,
+        poisson=poisson if "poisson" in kinds else 0.0,
+        grain=grain if "grain" in kinds else 0.0,
+        grain_chroma=GRANULAR_CHROMA * grain if "grain" in kinds else 0.0,
+        grain_radius=0.0,
+        clump=clump,
+        grey=False,
+        tail_scale=1 - (1 - scale) * path(severity, (0.2, 0.4, 0.6, 0.8, 1, 1)) if copied else 1.0,
+        tail_quality=round(95 - (20 + 45 * quality) * path(severity, (0.1, 0.3, 0.5, 0.7, 0.9, 1))) if copied else 0,
+    )
+
+
+DEGRADATION = Degradation(
+    params=Noise,
+    sample=sample,
+    parts=(Part(Stage.SENSOR, expose), Part(Stage.ISP, scatter), Part(Stage.CODEC, copy)),
+    reads=frozenset({"segments"}),
+    options=NoiseOptions,
+)
