@@ -30,13 +30,18 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py")))
 
 
+def check_name(name: str) -> str:
+    """Return `name`; raises ValueError that lists the names if no backend is called so."""
+    if name not in names():
+        raise ValueError(f"no annotator is called {name!r}; there are {', '.join(names())}")
+    return name
+
+
 def open_annotator(name: str, device: str = "cpu", weights: str = "") -> Annotator:
     """Load backend `name` on `device` ("cpu", "cuda", "cuda:1").
 
     weights: of a model backend, a local folder or `hub-id@revision`; the embedded ones need none. Raises ValueError for
     an unknown name.
     """
-    if name not in names():
-        raise ValueError(f"no annotator is called {name!r}; there are {', '.join(names())}")
-    annotator: Annotator = import_module(f"tasks.annotators.{name}").load(device, weights)
+    annotator: Annotator = import_module(f"tasks.annotators.{check_name(name)}").load(device, weights)
     return annotator

@@ -1,0 +1,168 @@
+"""Map: the photographs of one bucket as clean images: decoded, upright, in sRGB, without metadata, each once."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, Field
+
+from degradations._light import decode as light_of
+from degradations._light import encode as srgb_of
+from storage import samples
+from storage.commits import sha256_of_output
+from storage.errors import SourceError
+from storage.ledger import SCORES, read_table, write_table
+from storage.records import Image, ShardReport, WorkShard
+from storage.shards import ShardWriter
+from tasks.crawl import path_of
+from tasks.decode import MAX_PIXELS, Decoded, decode
+from tasks.image_statistics import is_grey, statistics
+from tasks.progress import finished, quarantined, working_on
+
+SCHEMA = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+        ("licence", pa.string()),
+        ("author", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("key", pa.string()),  # empty unless kept
+        ("duplicate_of", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("notes", pa.string()),  # what decoding assumed or converted, by commas
+        ("offset", pa.int64()),  # of the image in this unit's tar
+        ("size", pa.int64()),
+        ("scores", SCORES),
+    ]
+)
+UNWANTED = ("duplicate", "greyscale", "too_small")  # nothing is wrong with these files
+
+Row = dict[str, Any]
+
+
+class Options(BaseModel, frozen=True, extra="forbid"):
+    """Which photographs become clean images.
+
+    min_side, max_pixels: others are rejected. max_side: larger ones are reduced, by area in linear light, which also
+    hides their noise and artefacts; by default none is. grey: whether a photograph without colour is kept; as the
+    clean side of a pair it teaches a restorer to take colour away. codec: of the pixels, lossless either way.
+    """
+
+    min_side: Annotated[int, Field(ge=16)] = 512
+    max_pixels: Annotated[int, Field(ge=256, le=MAX_PIXELS)] = MAX_PIXELS
+    max_side: Annotated[int, Field(ge=16)] | None = None
+    grey: Literal["reject", "keep"] = "reject"
+    codec: samples.Codec = "webp"
+
+
+def run(shard: WorkShard, options: Options) -> ShardReport:
+    """Decode and store the photographs of `shard`.
+
+    inputs: the folder, and the sources of the bucket (Parquet: uri, sha256, bytes, licence, author). Publishes
+    `<output>.tar` with `<key>.clean`, key the first 24 digits of the file's hash, and `<output>.parquet` with one row
+    per source. Of files with equal bytes the first uri is kept.
+    """
+    folder, lost = Path(shard.inputs[0]), quarantined(shard)
+    kept: dict[str, str] = {}
+    rows = []
+    with ShardWriter(Path(shard.output + ".tar")) as writer:
+        for source in sorted(read_table(Path(shard.inputs[1])), key=lambda row: str(row["uri"])):
+            working_on(shard, key_of(source["sha256"]))
+            rows.append(_row(source, folder, writer, options, kept, lost))
+    write_table(Path(shard.output + ".parquet"), rows, SCHEMA)
+    finished(shard)
+    rejected = Counter(row["reason"] for row in rows if row["reason"])
+    sha256, size = sha256_of_output(shard.output)
+    return ShardReport(shard=shard, kept=len(kept), rejected=dict(rejected), bytes=size, sha256=sha256)
+
+
+def key_of(sha256: str) -> str:
+    """Return the key of the clean image made of a file with this hash."""
+    return sha256[:24]
+
+
+def _row(
+    source: Mapping[str, Any],
+    folder: Path,
+    writer: ShardWriter,
+    options: Options,
+    kept: dict[str, str],
+    lost: frozenset[str],
+) -> Row:
+    row = {name: source[name] for name in ("uri", "sha256", "bytes", "licence", "author")}
+    row |= dict.fromkeys(("reason", "detail", "key", "duplicate_of", "format", "notes"), "")
+    row |= dict.fromkeys(("width", "height", "offset", "size"), 0)
+    key = key_of(source["sha256"])
+    if key in kept:
+        return _rejected(row, SourceError("duplicate", f"the bytes are those of {kept[key]}")) | {"duplicate_of": key}
+    try:
+        if key in lost:
+            raise SourceError("crash", "the worker died on this file twice")
+        decoded = _photograph(_read(folder, source), options)
+    except SourceError as error:
+        return _rejected(row, error)
+    kept[key] = source["uri"]
+    return row | _kept(key, decoded, writer, options)
+
+
+def _rejected(row: Row, error: SourceError) -> Row:
+    status = "dropped" if error.reason in UNWANTED else "failed"
+    return row | {"status": status, "reason": error.reason, "detail": str(error), "scores": {}}
+
+
+def _kept(key: str, decoded: Decoded, writer: ShardWriter, options: Options) -> Row:
+    suffix = f"clean{samples.IMAGE_SUFFIX[options.codec]}"
+    offset, size = writer.add(key, {suffix: samples.encode_image(decoded.image, options.codec)})[suffix]
+    return {
+        "status": "kept",
+        "key": key,
+        "width": decoded.image.shape[1],
+        "height": decoded.image.shape[0],
+        "format": decoded.format,
+        "notes": ",".join(decoded.notes),
+        "offset": offset,
+        "size": size,
+        "scores": {f"clean.{name}": value for name, value in statistics(decoded.image).items()},
+    }
+
+
+def _read(folder: Path, source: Mapping[str, Any]) -> bytes:
+    try:
+        with path_of(folder, source["uri"]).open("rb") as file:
+            data = file.read(source["bytes"] + 1)
+    except OSError as error:
+        raise SourceError("changed", f"it can no longer be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != source["sha256"]:
+        raise SourceError("changed", "its bytes are not those that were crawled")
+    return data
+
+
+def _photograph(data: bytes, options: Options) -> Decoded:
+    decoded = decode(data, max_pixels=options.max_pixels, min_side=options.min_side)
+    if options.grey == "reject" and is_grey(decoded.image):
+        raise SourceError("greyscale", "the photograph has no colour")
+    if options.max_side is None or max(decoded.image.shape) <= options.max_side:
+        return decoded
+    image = reduced(decoded.image, options.max_side)
+    if min(image.shape[:2]) < options.min_side:
+        raise SourceError("too_small", f"reduced to {image.shape[1]} x {image.shape[0]} a side is too small")
+    return Decoded(image=image, format=decoded.format, notes=(*decoded.notes, "reduced"))
+
+
+def reduced(image: Image, max_side: int) -> Image:
+    """Return `image`, uint8 (H, W, 3), reduced to the longer side `max_side`, by area in linear light."""
+    ratio = max_side / max(image.shape)
+    size = (max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio)))
+    table = np.rint(light_of(np.arange(256, dtype=np.uint8)) * 65535).astype(np.uint16)
+    light = cv2.resize(cv2.LUT(image, table), size, interpolation=cv2.INTER_AREA)  # 16 bits: half of float32's memory
+    return srgb_of(light.astype(np.float32) * np.float32(1 / 65535))
