@@ -128,5 +128,43 @@ def verify(dataset: Path, replay: int, as_json: bool) -> int:
     return verify_command(dataset, replay=replay, as_json=as_json)
 
 
+@pairforge.command()
+@click.argument("what", nargs=-1, required=True, metavar="[DEGRADATION] PHOTOGRAPH")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The picture to write.")
+@click.option("--severity", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="0 changes nothing.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--grid", is_flag=True, help="All nine degradations at five levels, or one of them.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the degradation.")
+@click.option("--second", type=click.Path(path_type=Path), help="The photograph that a reflection mirrors.")
+@with_json
+def preview(
+    what: tuple[str, ...],
+    output: Path,
+    severity: float,
+    seed: int,
+    grid: bool,
+    options: tuple[str, ...],
+    second: Path | None,
+    as_json: bool,
+) -> int:
+    """Try one degradation on one photograph and print its parameters."""
+    from flows.commands.preview import preview_command
+
+    if len(what) > 2:
+        raise click.UsageError(f"preview takes a degradation and a photograph, got {len(what)} arguments")
+    name, photograph = (what[0], Path(what[1])) if len(what) == 2 else (None, Path(what[0]))
+    return preview_command(
+        name,
+        photograph,
+        output=output,
+        severity=severity,
+        seed=seed,
+        grid=grid,
+        options=options,
+        second=second,
+        as_json=as_json,
+    )
+
+
 if __name__ == "__main__":
     main()

@@ -85,7 +85,7 @@ def run_job(settings: Settings, run_units: RunUnits, observer: Observer, *, vers
         units, cleaned, pipeline.surplus, filters=filters, bits=pipeline.bits(totals), work=pipeline.work
     )
     packed = pipeline.pack(judged.shards)
-    images = _write_images(pipeline.work, unreadable, cleaned, scenes)
+    images = _write_images(pipeline.work, unreadable, cleaned, scenes, annotated)
     manifest = _publish(settings, pipeline, judged, packed, images, version)
     unchanged = manifest is None
     current = read_manifest(root) if manifest is None else manifest
@@ -112,11 +112,17 @@ class _Images:
 
 
 def _write_images(
-    work: Path, unreadable: Path, cleaned: Mapping[int, ShardReport], scenes: Mapping[int, Path]
+    work: Path,
+    unreadable: Path,
+    cleaned: Mapping[int, ShardReport],
+    scenes: Mapping[int, Path],
+    annotated: Mapping[int, ShardReport],
 ) -> _Images:
     counts, licences, parts = Counter[str](), Counter[str](), list[Path]()
     for part, buckets in groupby(sorted(cleaned), key=lambda bucket: bucket // BUCKETS_PER_PART):
-        rows = [row for bucket in buckets for row in _image_rows(bucket, cleaned[bucket], scenes[bucket])]
+        rows = [
+            row for bucket in buckets for row in _image_rows(bucket, cleaned[bucket], scenes[bucket], annotated[bucket])
+        ]
         licences.update(row["licence"] for row in rows if row["status"] == "kept")
         parts.append(_write_image_part(work, f"images-{part:06d}", rows, counts))
     failed = [{**_blank_image(), **row, "stage": "crawl", "bucket": -1} for row in read_table(unreadable)]
@@ -134,8 +140,9 @@ def _write_image_part(work: Path, name: str, rows: Sequence[Row], counts: Counte
     return path
 
 
-def _image_rows(bucket: int, cleaned: ShardReport, scenes: Path) -> Iterator[Row]:
+def _image_rows(bucket: int, cleaned: ShardReport, scenes: Path, annotated: ShardReport) -> Iterator[Row]:
     judged = {row["key"]: row for row in read_table(scenes)}
+    bare = {row["key"]: row["reason"] for row in read_table(Path(annotated.shard.output + ".parquet")) if row["reason"]}
     for row in read_table(Path(cleaned.shard.output + ".parquet")):
         full = {**_blank_image(), **row, "bucket": bucket, "stage": row.get("stage") or "clean"}
         scene = judged.get(row["key"]) if row["status"] == "kept" else None
@@ -143,6 +150,8 @@ def _image_rows(bucket: int, cleaned: ShardReport, scenes: Path) -> Iterator[Row
             yield full
             continue
         dropped = {} if scene["keep"] else {"status": "dropped", "stage": scene["filter"], "reason": scene["reason"]}
+        if row["key"] in bare:
+            dropped = {"status": "failed", "stage": "annotate", "reason": bare[row["key"]]}
         kept = {"split": scene["split"], "duplicate_of": scene["duplicate_of"], "scores": scene["scores"]}
         yield {**full, **kept, **dropped}
 

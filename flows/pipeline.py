@@ -26,7 +26,9 @@ from storage.files import publish_bytes, sha256_of
 from storage.ledger import SCORES, read_table, write_table
 from storage.records import ShardReport, WorkShard
 from tasks import crawl, degrade, measure, mixture
+from tasks.crawl import Listing
 from tasks.deduplicate import group_by_hash
+from tasks.degrade import Options as DegradeOptions
 from tasks.judge import first_reason, judge
 from tasks.shuffle import shard_bits
 from tasks.split import split_by_group
@@ -251,7 +253,7 @@ class Pipeline:
         return max(1, -(-len(self.listing) // self.settings.dataset.images_per_bucket))
 
     @cached_property
-    def listing(self) -> list[crawl.Listing]:
+    def listing(self) -> list[Listing]:
         """Every file of the folder, or as many as the limit lets through, in the order of their uris."""
         found = list(crawl.list_folder(Path(self.settings.source.folder)))
         limit = self.settings.source.limit or len(found)
@@ -265,13 +267,13 @@ class Pipeline:
         """Return a digest of the folder: what is there, and size, time and inode of each file."""
         return digest([(item.uri, item.size, item.mtime_ns, item.inode) for item in self.listing])
 
-    def _parts(self, listing: Sequence[crawl.Listing]) -> list[list[crawl.Listing]]:
-        parts: list[list[crawl.Listing]] = [[] for _ in range(self.buckets)]
+    def _parts(self, listing: Sequence[Listing]) -> list[list[Listing]]:
+        parts: list[list[Listing]] = [[] for _ in range(self.buckets)]
         for item in listing:
             parts[int(digest(item.uri)[:8], 16) % self.buckets].append(item)
         return parts
 
-    def _crawl_unit(self, part: int, rows: Sequence[crawl.Listing], rights: str) -> Unit:
+    def _crawl_unit(self, part: int, rows: Sequence[Listing], rights: str) -> Unit:
         options = crawl.Options(licence=self.settings.source.licence, author=self.settings.source.author)
         content = encode([(item.uri, item.size, item.mtime_ns, item.inode) for item in rows])
         table = self._bytes(f"listing/p{part:06d}", content)
@@ -280,13 +282,22 @@ class Pipeline:
 
     def _groups(self, rows: Sequence[Row]) -> dict[str, tuple[str, int]]:
         duplicate = self.settings.filters_of("image").get("duplicate")
+        alone = {row["key"]: (row["key"], 0) for row in rows}
         if duplicate is None:
-            return {row["key"]: (row["key"], 0) for row in rows}
-        return group_by_hash(rows, distance=duplicate.distance)  # type: ignore[attr-defined]
+            return alone
+        measured = [row for row in rows if not row["reason"]]
+        return {**alone, **group_by_hash(measured, distance=duplicate.distance)}  # type: ignore[attr-defined]
 
     def _plan_bucket(self, scenes: Path, annotated: ShardReport) -> list[Row]:
-        depth = {row["key"]: row["scores"] for row in read_table(Path(annotated.shard.output + ".parquet"))}
-        rows = [{**row, "scores": {**row["scores"], **depth.get(row["key"], {})}} for row in read_table(scenes)]
+        depth = {
+            row["key"]: row["scores"]
+            for row in read_table(Path(annotated.shard.output + ".parquet"))
+            if not row["reason"]
+        }
+        rows = [
+            {**row, "keep": row["key"] in depth, "scores": {**row["scores"], **depth.get(row["key"], {})}}
+            for row in read_table(scenes)
+        ]
         return mixture.plan_bucket(rows, self.settings.mixture, seed=self.settings.seed)
 
     def _surplus(self, planned: Mapping[int, Sequence[Row]]) -> set[str]:
@@ -294,9 +305,9 @@ class Pipeline:
             return set()
         return mixture.over_quota([row for rows in planned.values() for row in rows], self.settings.mixture.quotas)
 
-    def _degrade_options(self, name: str) -> degrade.Options:
+    def _degrade_options(self, name: str) -> DegradeOptions:
         every = self.settings.degradation_options()
-        return degrade.Options(
+        return DegradeOptions(
             degradations={step: every[step] for step in steps_of(name)}, codec=self.settings.pack.codec
         )
 
@@ -352,15 +363,18 @@ def _committed(unit: Unit, known: ShardReport | None) -> ShardReport:
 
 
 def _scored(cleaned: ShardReport, measured: ShardReport) -> list[Row]:
-    scores = {row["key"]: row["scores"] for row in read_table(Path(measured.shard.output + ".parquet"))}
+    found = {row["key"]: row for row in read_table(Path(measured.shard.output + ".parquet"))}
     rows = [row for row in read_table(Path(cleaned.shard.output + ".parquet")) if row["status"] == "kept"]
-    return [{**row, "scores": {**row["scores"], **scores.get(row["key"], {})}} for row in rows]
+    return [
+        {**row, "scores": {**row["scores"], **found[row["key"]]["scores"]}, "reason": found[row["key"]]["reason"]}
+        for row in rows
+    ]
 
 
 def _scene_row(row: Row, group: tuple[str, int], split: str, filters: Mapping[str, Filter]) -> Row:
     first, rank = group
     scores = {**row["scores"], "duplicate.rank": float(rank)}
-    by, reason = first_reason(judge(filters, scores))
+    by, reason = ("measure", row["reason"]) if row["reason"] else first_reason(judge(filters, scores))
     return {
         "key": row["key"],
         "keep": not reason,
@@ -382,6 +396,6 @@ def _reads_annotations(name: str) -> bool:
     return any({"depth", "segments"} & (step.needs | step.reads) for step in steps)
 
 
-def _pattern_files(options: degrade.Options) -> list[str]:
+def _pattern_files(options: DegradeOptions) -> list[str]:
     folders = [getattr(item, "patterns", None) for item in options.degradations.values()]
     return [sha256_of(file) for folder in folders if folder for file in degrade.patterns_of(folder)]

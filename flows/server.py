@@ -44,9 +44,13 @@ PAGE = 200  # runs per request, the server's limit
 
 # The server gets SIGTERM when the thread that starts it ends. A wrapper asks for that, not preexec_fn, which would run
 # Python between fork and exec of a process with Ray's threads.
-LEASH = (
-    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); os.execv(sys.argv[1], sys.argv[1:])"
-)
+# Where this process died before the wrapper could ask, its parent is another one.
+LEASH = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class LocalServer:
@@ -280,7 +284,7 @@ def _server_environment(folder: Path) -> dict[str, str]:
 
 def _server_command(port: int) -> list[str]:
     server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    return [sys.executable, "-I", "-S", "-c", LEASH, *server]
+    return [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), *server]
 
 
 def _free_port() -> int:

@@ -17,7 +17,10 @@ from degradations._contract import Options as DegradationOptions
 from filters._contract import Filter
 from storage.canonical import digest
 from storage.errors import SettingsError
-from tasks import annotate, clean, mixture, pack
+from tasks.annotate import Options as AnnotateOptions
+from tasks.clean import Options as CleanOptions
+from tasks.mixture import Options as MixtureOptions
+from tasks.pack import Options as PackOptions
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,12 +75,12 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     output: str
     source: SourceSettings
     dataset: DatasetSettings = DatasetSettings()
-    clean: clean.Options = clean.Options()
-    annotate: annotate.Options = annotate.Options()
-    mixture: mixture.Options = mixture.Options()
+    clean: CleanOptions = CleanOptions()
+    annotate: AnnotateOptions = AnnotateOptions()
+    mixture: MixtureOptions = MixtureOptions()
     degradations: Any = None
     filters: Any = None
-    pack: pack.Options = pack.Options()
+    pack: PackOptions = PackOptions()
     run: RunSettings = RunSettings()
 
     def degradation_options(self) -> dict[str, DegradationOptions]:
@@ -105,7 +108,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         """Return the digest of `published`."""
         return digest(self.published())
 
-    def clean_options(self) -> clean.Options:
+    def clean_options(self) -> CleanOptions:
         """Return the options of the clean stage, with the codec all pixels are stored in."""
         return self.clean.model_copy(update={"codec": self.pack.codec})
 

@@ -1,0 +1,121 @@
+"""`pairforge preview`: a degradation on a photograph, or a grid of all, and the parameters that were drawn."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pydantic import ValidationError
+
+import degradations
+from degradations._contract import Options
+from degradations._coupled import COUPLED, steps_of
+from flows.console import Console
+from storage.canonical import plain
+from storage.errors import SettingsError, SourceError
+from storage.files import publish_bytes
+from storage.records import Image
+from storage.samples import encode_image
+from tasks import preview
+from tasks.decode import decode
+from tasks.mixture import REALRESTORER
+
+
+def preview_command(
+    name: str | None,
+    photograph: Path,
+    *,
+    output: Path,
+    severity: float,
+    seed: int,
+    grid: bool,
+    options: tuple[str, ...],
+    second: Path | None,
+    as_json: bool,
+) -> int:
+    """Write the picture and print the recipe; returns the exit status."""
+    console = Console(as_json=as_json)
+    check_output(output)
+    image = read_photograph(photograph)
+    if grid:
+        names = (name,) if name else tuple(REALRESTORER)
+        with console.busy("rendering the grid"):
+            picture = preview.grid(image, names=[known(item) for item in names], seed=seed)
+        write_picture(output, picture)
+        console.result({"picture": str(output), "names": list(names)}, f"{output}: {', '.join(names)}")
+        return 0
+    if name is None:
+        raise SettingsError("name the degradation to preview, or ask for all of them with --grid")
+    with console.busy(f"rendering {name}"):
+        scene = preview.scene_of(image, second=None if second is None else read_photograph(second))
+        chosen = read_options(known(name), options)
+        recipe, rendered = preview.preview(name, scene, severity=severity, seed=seed, options=chosen)
+    write_picture(output, rendered.degraded)
+    mse = float(np.mean((rendered.clean.astype(np.float32) - rendered.degraded) ** 2))
+    psnr = float(10 * np.log10(255**2 / mse)) if mse else None
+    data = {"picture": str(output), "psnr": psnr, "recipe": plain(recipe)}
+    lines = [f"{step.degradation}.{key} = {value}" for step in recipe.steps for key, value in step.params.items()]
+    quality = f"{psnr:.2f} dB against the clean image" if psnr else "identical to the clean image"
+    console.result(data, "\n".join([*lines, f"{output}: {quality}"]))
+    return 0
+
+
+def known(name: str) -> str:
+    """Return `name` if it is a degradation, a combination or a list joined by plus signs; else SettingsError."""
+    unknown = [step for step in steps_of(name) if step not in degradations.names()]
+    if unknown:
+        there = ", ".join([*degradations.names(), *COUPLED])
+        raise SettingsError(f"{unknown[0]!r} is no degradation; there are {there}")
+    return name
+
+
+def read_options(name: str, texts: tuple[str, ...]) -> Mapping[str, Options]:
+    """Return the options that `key=value` texts set, by degradation; `haze.kind=fog` names its owner."""
+    tables: dict[str, dict[str, str]] = {step: {} for step in steps_of(name)}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        owner, dot, option = key.rpartition(".")
+        owner = owner if dot else steps_of(name)[0]
+        if not equals or owner not in tables:
+            raise SettingsError(f"--option {text!r} is not KEY=VALUE or {steps_of(name)[0]}.KEY=VALUE")
+        tables[owner][option] = value
+    found = {}
+    for owner, table in tables.items():
+        try:
+            found[owner] = degradations.load(owner).options.model_validate(table)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            there = ", ".join(degradations.load(owner).options.model_fields) or "none"
+            where = ".".join(str(part) for part in first["loc"])
+            raise SettingsError(f"--option {owner}.{where}: {first['msg']}; options of {owner}: {there}") from error
+    return found
+
+
+def read_photograph(file: Path) -> Image:
+    """Return the pixels of a photograph; SettingsError, naming the file, when it has none."""
+    try:
+        return decode(file.read_bytes()).image
+    except FileNotFoundError as error:
+        raise SettingsError(f"{file} does not exist; name a photograph") from error
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read ({error.strerror}); name a photograph") from error
+    except SourceError as error:
+        raise SettingsError(f"{file} cannot be used ({error.reason}): {error}; name another photograph") from error
+
+
+def check_output(file: Path) -> None:
+    """Raise SettingsError unless `file` can be written as a picture."""
+    if file.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
+        raise SettingsError(f"-o {file} must end in .png, .webp or .jpg")
+    if not file.absolute().parent.is_dir():
+        raise SettingsError(f"-o {file}: the folder {file.absolute().parent} does not exist; make it first")
+
+
+def write_picture(file: Path, image: Image) -> None:
+    """Write `image` losslessly as PNG or WebP, or as JPEG of quality 95, by the suffix of `file`."""
+    suffix = file.suffix.lower()
+    if suffix in (".jpg", ".jpeg"):
+        _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+        publish_bytes(file, data.tobytes())
+        return
+    publish_bytes(file, encode_image(image, "png" if suffix == ".png" else "webp"))

@@ -1,0 +1,79 @@
+"""Try degradations on one photograph, without a dataset: what `pairforge preview` shows."""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from degradations._contract import Options
+from degradations._recipes import draw
+from degradations._render import Rendered, render
+from storage import samples
+from storage.records import Image, Recipe, Scene
+from tasks.annotators import open_annotator
+from tasks.degrade import fit
+from tasks.mixture import REALRESTORER
+
+LABEL, GAP = 22, 4  # height of a label and distance of the tiles of a grid, pixels
+LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def scene_of(image: Image, *, second: Image | None = None) -> Scene:
+    """Return the scene of a photograph, uint8 (H, W, 3), annotated by the embedded backends.
+
+    second: the photograph that a reflection mirrors; without one it mirrors a made-up room.
+    """
+    depth = open_annotator("depth_prior").annotate(image)
+    return Scene(
+        key="preview",
+        image=image,
+        depth=samples.decode_depth(samples.encode_depth(depth)),
+        segments=open_annotator("superpixels").annotate(image),
+        overlays={} if second is None else {"reflection": fit(second, image.shape)},
+    )
+
+
+def preview(
+    name: str, scene: Scene, *, severity: float, seed: int, options: Mapping[str, Options] | None = None
+) -> tuple[Recipe, Rendered]:
+    """Return the recipe and the pair of degradation or combination `name` at `severity` in [0, 1]."""
+    recipe = draw(name, severity, scene, seed=seed, options=options)
+    return recipe, render(scene, recipe)
+
+
+def grid(image: Image, *, names: Sequence[str] = tuple(REALRESTORER), seed: int = 0, width: int = 320) -> Image:
+    """Return a labelled picture: one row for each name, the clean image and the five levels, rendered at tile size."""
+    scene = scene_of(_scaled(image, width))
+    rows = [_row(name, scene, seed) for name in names]
+    heads = [_label("clean", width), *(_label(f"level {number}", width) for number in range(1, 6))]
+    return _stack([_beside([_label("", width // 3), *heads]), *rows])
+
+
+def _row(name: str, scene: Scene, seed: int) -> Image:
+    height, width = scene.image.shape[:2]
+    tiles = [preview(name, scene, severity=level - 0.02, seed=seed)[1].degraded for level in LEVELS]
+    side = np.full((height, width // 3, 3), 255, np.uint8)
+    cv2.putText(side, name, (6, height // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    return _beside([side, scene.image, *tiles])
+
+
+def _scaled(image: Image, width: int) -> Image:
+    size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
+    method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=method), dtype=np.uint8)
+
+
+def _label(text: str, width: int) -> Image:
+    label = np.full((LABEL, width, 3), 255, np.uint8)
+    cv2.putText(label, text, (6, LABEL - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    return label
+
+
+def _beside(tiles: Sequence[Image]) -> Image:
+    gap = np.full((tiles[0].shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1)
+
+
+def _stack(rows: Sequence[Image]) -> Image:
+    gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
+    return np.concatenate([part for row in rows for part in (row, gap)][:-1], axis=0)
