@@ -23,18 +23,19 @@ def mosaic(light: Light) -> Light:
     return raw
 
 
-def demosaic(raw: Light) -> Light:
-    """Return (H, W, 3) of an RGGB mosaic in [-1, 1] by bilinear interpolation, in steps of 2^-15.
+def demosaic(raw: Light, matrix: NDArray[np.float32]) -> Light:
+    """Return (H, W, 3) of an RGGB mosaic in [-1, 1]: bilinear interpolation in steps of 2^-15, then the 3x3 `matrix`.
 
     An image of fewer than four rows or columns is taken as grey.
     """
     if min(raw.shape) < 4:
-        return np.repeat(raw[..., None], 3, axis=2)
+        return np.asarray(np.repeat(raw[..., None], 3, axis=2) @ matrix.T)
     codes = raw * np.float32(STEPS)
-    np.add(codes, np.float32(STEPS + 1.5), out=codes)
+    codes += np.float32(STEPS + 1.5)
     colours = cv2.demosaicing(np.clip(codes, 0, 65535, out=codes).astype(np.uint16), BAYER)
-    light = np.multiply(colours, np.float32(1 / STEPS), dtype=np.float32)
-    return np.asarray(np.subtract(light, np.float32((STEPS + 1) / STEPS), out=light))
+    offset = -(STEPS + 1) * matrix.sum(axis=1, keepdims=True)
+    back = np.hstack([matrix, offset]) / np.float32(STEPS)
+    return np.asarray(cv2.transform(colours.astype(np.float32), back), dtype=np.float32)
 
 
 def from_sensor(red: float, blue: float, crosstalk: float) -> NDArray[np.float32]:
@@ -56,3 +57,8 @@ def desaturation(keep: float) -> NDArray[np.float32]:
     """Return the 3x3 matrix that leaves luminance alone and keeps `keep` of the chroma."""
     grey = np.tile(LUMA, (3, 1))
     return np.asarray(keep * np.eye(3) + (1 - keep) * grey, dtype=np.float32)
+
+
+def chroma_of(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the 3x3 matrix that gives what `matrix` makes, less its luminance."""
+    return np.asarray((np.eye(3, dtype=np.float32) - desaturation(0)) @ matrix, dtype=np.float32)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from degradations._camera import demosaic, desaturation, from_sensor, mosaic, to_sensor
+from degradations._camera import chroma_of, demosaic, desaturation, from_sensor, mosaic, to_sensor
 from degradations._contract import Light
 from degradations._light import linear_to_srgb
 from degradations._random import bits, gaussian_field
@@ -89,16 +90,20 @@ def raw_noise(signal: Light, sensor: Sensor, field: Light, rows: Light) -> Light
 
 def develop(noise: Light, sensor: Sensor) -> Light:
     """Return raw `noise` (H, W) as the camera turns it into colour: (H, W, 3), correlated between neighbours."""
-    colours = demosaic(noise)
     matrix = from_sensor(sensor.red, sensor.blue, sensor.crosstalk)
-    fine = cv2.transform(colours, desaturation(sensor.chroma) @ matrix).reshape(colours.shape)
+    fine = demosaic(noise, desaturation(sensor.chroma) @ matrix)
     if sensor.blotch == sensor.chroma or min(noise.shape) < BLOTCH:
-        return np.asarray(fine)
-    size = (max(1, noise.shape[1] // BLOTCH), max(1, noise.shape[0] // BLOTCH))
-    coarse = cv2.resize(colours, size, interpolation=cv2.INTER_AREA)
-    coarse = cv2.transform(coarse, (desaturation(sensor.blotch) - desaturation(sensor.chroma)) @ matrix)
-    enlarged = cv2.resize(coarse, noise.shape[::-1], dst=colours, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(cv2.add(fine, enlarged, dst=fine))
+        return fine
+    return np.asarray(cv2.add(fine, _blotches(noise, (sensor.blotch - sensor.chroma) * chroma_of(matrix)), dst=fine))
+
+
+def _blotches(noise: Light, matrix: NDArray[np.float32]) -> Light:
+    """Return the coarse part of raw `noise` in colour, (H, W, 3): means of blocks, enlarged."""
+    size = (noise.shape[1] // BLOTCH, noise.shape[0] // BLOTCH)
+    sites = [noise[row::2, column::2] for row, column in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    red, first, second, blue = (cv2.resize(site, size, interpolation=cv2.INTER_AREA) for site in sites)
+    coarse = cv2.transform(cv2.merge([red, (first + second) * np.float32(0.5), blue]), matrix)
+    return np.asarray(cv2.resize(coarse, noise.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def stuck(shape: tuple[int, ...], fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

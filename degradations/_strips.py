@@ -5,7 +5,7 @@ At one megapixel a chain of ten float32 planes spends more time in page faults t
 
 from collections.abc import Iterator
 
-PIXELS = 2**16  # in a strip
+PIXELS = 2**17  # in a strip
 
 
 def strips(shape: tuple[int, ...], *, halo: int = 0, step: int = 8) -> Iterator[tuple[slice, slice, slice]]:

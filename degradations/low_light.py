@@ -136,7 +136,7 @@ def illuminate(frame: Frame, params: LowLight, scene: Scene) -> Frame:
     shape = frame.degraded.shape[:2]
     light = cv2.resize(illumination(params, scene), shape[::-1], interpolation=cv2.INTER_LINEAR)
     if params.segment_stops and scene.segments is not None:
-        stops = region_map(scene.segments, [2**stop for stop in params.segment_stops], 3)
+        stops = region_map(scene.segments, [2**stop for stop in params.segment_stops], 3, shape)
         light = cv2.multiply(light, stops)
     light = light.reshape(shape)
     lit = np.empty_like(frame.degraded)

@@ -30,14 +30,15 @@ from degradations._fields import lattice
 from degradations._light import LUMA
 from degradations._random import chance, choice, integer, log_uniform, seed, uniform
 from degradations._severity import path
-from storage.records import Scene
+from degradations._strips import strips
+from storage.records import Image, Scene
 
 Layout = Literal["rgb", "bgr", "pentile", "delta"]
 LAYOUTS: tuple[Layout, ...] = ("rgb", "bgr", "pentile", "delta")
 CONTRAST = (0.02, 0.04, 0.07, 0.11, 0.17, 0.26)  # RMS of the pattern over the light, at the borders of the levels
 SATURATION = (0.2, 0.2, 0.4, 0.6, 0.8, 1.0)
 AREA = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)
-TILE = 96  # samples of the periodic tile, which holds two screen pixels a side
+TILE = 48  # samples of the periodic tile, which holds two screen pixels a side
 BLOCK = 2  # the pattern is made for each 2 x 2 cell of the mosaic
 
 
@@ -177,30 +178,30 @@ def beats(params: Moire, shape: tuple[int, int]) -> Light:
     total = np.zeros((-(-shape[0] // BLOCK), -(-shape[1] // BLOCK), 3), np.float32)
     for index, weight in enumerate(params.weights):
         rows, columns = phase(params, index, shape)
-        tile = tile_of(params.layout, params.orders[index], params.blur)
-        total += np.float32(weight) * cv2.remap(
-            tile,
-            columns * np.float32(TILE / 2),
-            rows * np.float32(TILE / 2),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_WRAP,
-        ).reshape(total.shape)
+        tile = np.float32(weight) * tile_of(params.layout, params.orders[index], params.blur)
+        seen = cv2.remap(tile, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        total += seen.reshape(total.shape)
     return total
 
 
 def phase(params: Moire, index: int, shape: tuple[int, int]) -> tuple[Light, Light]:
-    """Return g(x) - n x / 2 of grid `index`, rows and columns in screen pixels modulo 2, at each cell of the mosaic."""
+    """Return g(x) - n x / 2 of grid `index`, rows and columns in samples of the tile, at each cell of the mosaic."""
     order, beat_rows, beat_columns = params.orders[index], params.beat_rows[index], params.beat_columns[index]
     scale = 1024 / min(shape)
-    rows = _axis(shape[0], scale)[:, None]
-    columns = _axis(shape[1], scale)[None, :]
-    lens = 1 + np.float32(params.bulge[index]) * (rows * rows + columns * columns)
-    lens /= 1 + np.float32(params.tilt_rows[index]) * rows + np.float32(params.tilt_columns[index]) * columns
-    along, across = np.float32(order / 2 + beat_columns), np.float32(beat_rows)
-    screen_columns = (along * columns + across * rows) * lens - np.float32(order / 2) * columns
-    screen_rows = (along * rows - across * columns) * lens - np.float32(order / 2) * rows
-    start_row, start_column = params.phases[2 * index : 2 * index + 2]
-    return np.mod(screen_rows + np.float32(start_row), 2), np.mod(screen_columns + np.float32(start_column), 2)
+    rows, columns = _axis(shape[0], scale)[:, None], _axis(shape[1], scale)[None, :]
+    bulge, tilt = params.bulge[index], (params.tilt_rows[index], params.tilt_columns[index])
+    lens = np.float32(bulge) * rows**2 + (1 + np.float32(bulge) * columns**2)
+    lens /= np.float32(tilt[0]) * rows + (1 + np.float32(tilt[1]) * columns)
+    unit = TILE / 2  # samples in a screen pixel
+    along, across, straight = unit * (order / 2 + beat_columns), unit * beat_rows, np.float32(unit * order / 2)
+    start_row, start_column = (np.float32(unit * start) for start in params.phases[2 * index : 2 * index + 2])
+    screen_columns = np.float32(across) * rows + np.float32(along) * columns
+    screen_columns *= lens
+    screen_columns -= straight * columns - start_column
+    screen_rows = np.float32(along) * rows - np.float32(across) * columns
+    screen_rows *= lens
+    screen_rows -= straight * rows - start_row
+    return _wrapped(screen_rows), _wrapped(screen_columns)
 
 
 def tile_of(layout: Layout, order: int, blur: float) -> Light:
@@ -239,20 +240,34 @@ def region(params: Moire, shape: tuple[int, int]) -> Light:
 def _blended(light: Light, params: Moire, scene: Scene) -> Light:
     """Return `light` with a pattern merged in the square root of light, which stands for display values."""
     shape = light.shape[:2]
+    picture = _picture(params, scene, shape)
+    mask = cv2.resize(region(params, shape), shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(shape)
+    mask *= np.float32(params.opacity)
+    out = np.empty_like(light)
+    for _, _, rows in strips(shape):
+        tones = np.sqrt(np.maximum(light[rows], 0))
+        part = picture[rows].astype(np.float32)
+        part *= np.float32(1 / 255)
+        merged = np.float32(params.blend) * part  # multiply, less the tones themselves
+        merged -= np.float32(params.blend)
+        merged *= tones
+        part -= np.float32(0.5)  # grain merge adds what differs from mid-grey
+        part *= np.float32((1 - params.blend) * 0.8)
+        merged += part
+        merged *= cv2.merge([mask[rows]] * 3).reshape(merged.shape)
+        merged += tones
+        np.maximum(merged, 0, out=merged)
+        np.multiply(merged, merged, out=out[rows])
+    return out
+
+
+def _picture(params: Moire, scene: Scene, shape: tuple[int, int]) -> Image:
+    """Return the pattern to blend, uint8 (H, W, 3) sRGB: the overlay, or the camera's beats over light grey."""
     if params.use_overlay:
-        picture = (
-            cv2.resize(scene.overlays["moire"], shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        )
-    else:
-        deviation = pattern(replace(params, contrast=0.15, area=1.0, saturation=1.0), shape)
-        picture = np.clip(np.float32(0.7) + cv2.resize(deviation, shape[::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
-    mask = cv2.resize(region(params, shape), shape[::-1], interpolation=cv2.INTER_LINEAR)
-    share = cv2.merge([mask * np.float32(params.opacity)] * 3)
-    tones = cv2.sqrt(np.maximum(light, 0)).reshape(light.shape)
-    merged = np.float32(params.blend) * tones * picture
-    merged += np.float32(1 - params.blend) * (tones + np.float32(0.8) * (picture - np.float32(0.5)))
-    tones += share * (merged - tones)
-    return np.asarray(np.square(np.maximum(tones, 0)))
+        return np.asarray(cv2.resize(scene.overlays["moire"], shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    deviation = pattern(replace(params, contrast=0.15, area=1.0, saturation=1.0), shape)
+    grey = np.clip(deviation * np.float32(255) + np.float32(0.7 * 255), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(grey, shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8).reshape(*shape, 3)
 
 
 def _shading(params: Moire, shape: tuple[int, int]) -> Light:
@@ -262,6 +277,14 @@ def _shading(params: Moire, shape: tuple[int, int]) -> Light:
     band = np.cos(np.float32(np.pi * params.band_cycles) * rows + np.float32(2 * np.pi * params.band_phase))
     shade = 1 - np.float32(params.vignette / 2) * (rows**2 + columns**2)
     return np.asarray(shade * (1 + np.float32(params.band) * band))
+
+
+def _wrapped(phase: Light) -> Light:
+    """Return `phase` modulo the tile, so that no coordinate leaves the range of `cv2.remap`."""
+    turns = phase * np.float32(1 / TILE)
+    np.floor(turns, out=turns)
+    turns *= TILE
+    return np.asarray(np.subtract(phase, turns, out=turns))
 
 
 def _axis(length: int, scale: float) -> Light:

@@ -194,7 +194,8 @@ def _grain_chroma(shape: tuple[int, ...], params: Noise) -> Light | None:
 def _gain(params: Noise, scene: Scene) -> Light | None:
     if not params.segment_gains:
         return None
-    return region_map(regions(scene), params.segment_gains, params.feather)
+    shape = scene.image.shape[:2]
+    return region_map(regions(scene), params.segment_gains, params.feather, shape)
 
 
 def _sensor_of(params: Noise) -> Sensor:
@@ -264,13 +265,15 @@ def _sensor(rng: np.random.Generator, severity: float, sigma: float, params: Noi
         return params
     row_share = rows * path(severity, (0, 0, 0.1, 0.15, 0.2, 0.3))
     plain = replace(_sensor_of(params), bits=0)
-    low, high = math.log(1e-12), math.log(10)
-    for _ in range(20):
-        shot = math.exp((low + high) / 2)
+    shot = 4 * sigma**2
+    for _ in range(8):  # Newton's steps in the logarithms, by the slope of the raw variance
         read = _read(shot, deviation)
         row = row_share * math.sqrt(shot * GREY + read)
         reached = grey_sigma(replace(plain, shot=shot, read=read, row=row))
-        low, high = (math.log(shot), high) if reached < sigma else (low, math.log(shot))
+        slope = (shot * GREY + 2.18 * read) / (2 * (shot * GREY + read))
+        shot *= (sigma / reached) ** (1 / slope)
+    read = _read(shot, deviation)
+    row = row_share * math.sqrt(shot * GREY + read)
     hot = path(severity, (0, 0, 1e-5, 5e-5, 2e-4, 5e-4)) if has_hot else 0.0
     return replace(params, shot=shot, read=read, row=row, hot=hot)
 
