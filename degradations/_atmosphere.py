@@ -17,10 +17,10 @@ from storage.records import Image, Plane, Scene
 
 A = TypeVar("A", Image, Plane)
 
-SKY = 0.01  # inverse depth below which a point fades into the sky, at infinity
+SKY = 0.03  # inverse depth below which a point fades into the sky, at infinity
 DARK_SCENE = 0.08  # luminance of the bright parts below which a photograph is of the night
-BAND = 32  # rows
-DAY = (0.32, 0.93)  # luminance of daylight scattered in: sRGB 0.6 to 0.97
+BAND = 64  # rows
+DAY = (0.45, 0.93)  # luminance of daylight scattered in: sRGB 0.7 to 0.97
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def distance(inverse_depth: Plane, *, offset: float, far: float) -> Light:
     away = np.float32(1 + offset) / (inverse_depth + np.float32(offset))
     is_sky = np.float32(1) - inverse_depth * np.float32(1 / SKY)
     np.maximum(is_sky, 0, out=is_sky)
-    cv2.multiply(is_sky, np.float32(far) - away, dst=is_sky)
+    is_sky *= np.float32(far) - away
     cv2.add(away, is_sky, dst=away)
     return np.asarray(np.minimum(away, np.float32(far), out=away))
 
@@ -91,13 +91,14 @@ def relit(frame: Frame, light: tuple[float, float, float]) -> Light:
     if frame.degraded is frame.clean:
         return colour
     before, after = np.array(cv2.mean(frame.clean)[:3]), np.array(cv2.mean(frame.degraded)[:3])
-    return np.asarray(colour * np.clip(after / np.maximum(before, 1e-4), 0, 1), dtype=np.float32)
+    dimmed = np.where(before > 1e-4, after / np.maximum(before, 1e-4), 1)
+    return np.asarray(colour * np.clip(dimmed, 0, 1), dtype=np.float32)
 
 
 def koschmieder(light: Light, transmissions: tuple[Light, Light, Light], colour: Light, out: Light) -> None:
     """Write light * t + colour * (1 - t) to `out`; a transmission, float32 (H, W), for each channel."""
     scattered = (*(float(value) for value in colour), 0.0)
-    cv2.multiply(cv2.subtract(light, scattered), cv2.merge(transmissions), dst=out)
+    np.multiply(cv2.subtract(light, scattered), cv2.merge(transmissions), out=out)
     cv2.add(out, scattered, dst=out)
 
 
@@ -118,13 +119,23 @@ def overlay_luminance(scene: Scene, name: str, *, flip: bool) -> Light | None:
 
 
 def soften(light: Light, sigma: float) -> Light:
-    """Return `light` blurred by a Gaussian of `sigma` pixels, made on a copy no smaller than the blur allows."""
+    """Return `light` blurred by a Gaussian of `sigma` >= 1 pixels, as small as that allows."""
     height, width = light.shape[:2]
-    factor = max(1, min(8, int(sigma), height, width))
+    factor = min(max(2, min(8, int(1.5 * sigma))), height, width)
     small = cv2.resize(light, (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA)
     left = (sigma / factor) ** 2 - (0.25 if factor > 1 else 0)  # shrinking and enlarging blur by half a cell
-    small = cv2.GaussianBlur(small, (0, 0), max(left, 0.01) ** 0.5, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), max(left, 0.01) ** 0.5, borderType=cv2.BORDER_REPLICATE))
+
+
+def enlarged(small: Light, rows: slice, shape: tuple[int, ...]) -> Light:
+    """Return some rows of `small` enlarged to `shape` (H, W), linearly: the same as all at once, but in the cache."""
+    place = (np.arange(rows.start, rows.stop) + 0.5) * (len(small) / shape[0]) - 0.5
+    place = np.clip(place, 0, len(small) - 1)
+    first = place.astype(np.int64)
+    second = np.minimum(first + 1, len(small) - 1)
+    share = (place - first).astype(np.float32).reshape(-1, *[1] * (small.ndim - 1))
+    block = small[first] + (small[second] - small[first]) * share
+    return np.asarray(cv2.resize(block, (shape[1], len(block)), interpolation=cv2.INTER_LINEAR))
 
 
 def _shrink(array: A, side: int) -> A:

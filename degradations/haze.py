@@ -15,7 +15,17 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from degradations._atmosphere import airlight, bands, distance, koschmieder, layout, overlay_luminance, relit, soften
+from degradations._atmosphere import (
+    airlight,
+    bands,
+    distance,
+    enlarged,
+    koschmieder,
+    layout,
+    overlay_luminance,
+    relit,
+    soften,
+)
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._fields import fbm
 from degradations._random import choice, gaussian_field, log_uniform, seed, uniform
@@ -27,13 +37,14 @@ KINDS: tuple[Kind, ...] = ("fog", "haze", "dust", "smog")
 EXPONENT = {"fog": (0.0, 0.0), "haze": (0.5, 1.3), "dust": (-0.7, -0.3), "smog": (0.0, 0.6)}  # q, from and to
 TINT = {"fog": (0.99, 1.0, 1.015), "haze": (0.96, 1.0, 1.05), "dust": (1.12, 0.99, 0.8), "smog": (1.04, 1.0, 0.9)}
 THICKNESS = {"fog": (0.4, 3.0), "haze": (0.12, 0.8), "dust": (0.2, 1.5), "smog": (0.2, 1.2)}  # of the layer, in reaches
+FORWARD = {"fog": (0.2, 0.6), "haze": (0.0, 0.0), "dust": (0.1, 0.4), "smog": (0.0, 0.0)}  # droplets, dust: not aerosol
 WAVELENGTH = (610, 550, 465)  # nm, of the red, green and blue primaries
-TRANSMISSION = (0.75, 0.6, 0.45, 0.3, 0.18, 0.06)  # at the 95th percentile of the distance, by level
+TRANSMISSION = (0.9, 0.7, 0.52, 0.35, 0.19, 0.06)  # at the 95th percentile of the distance, by level
 UNEVENNESS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 NOISE = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
 SCATTER = (0.5, 1.5, 2.5, 3.5, 4.5, 6.0)
-SKY_FAR = 30.0  # distance of the sky, in reaches
-NOISE_TILE = 512
+SKY_FAR = 12.0  # distance of the sky, in reaches
+NOISE_TILE = 384
 
 
 class HazeOptions(Options, frozen=True):
@@ -90,7 +101,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Haz
     kind = drawn if options.kind == "auto" else options.kind
     offset = log_uniform(rng, 0.05, 0.2)
     shape = layout(scene.depth, offset=offset)
-    colour = airlight(scene.image, scene.depth, percentile=uniform(rng, 90, 99), chroma=uniform(rng, 0.1, 0.35))
+    colour = airlight(scene.image, scene.depth, percentile=uniform(rng, 90, 99), chroma=uniform(rng, 0.05, 0.2))
     strength = uniform(rng, 0.5, 1.0)  # of the tint
     transmission = path(severity, TRANSMISSION, identity=1.0)
     haze = Haze(
@@ -111,7 +122,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Haz
         flip=uniform(rng, 0, 1) < 0.5,
         airlight=_tinted(colour, kind, strength),
         scatter=path(severity, SCATTER) * uniform(rng, 0.5, 1.0),
-        forward=uniform(rng, 0.2, 0.6),
+        forward=uniform(rng, *FORWARD[kind]),
         noise=path(severity, NOISE) * uniform(rng, 0.6, 1.0),
         noise_seed=seed(rng),
     )
@@ -122,30 +133,23 @@ def veil(frame: Frame, params: Haze, scene: Scene) -> Frame:
     """Return `frame` seen through the air. Raises AssertionError without depth, which `render` has checked."""
     if params.beta == 0:
         return frame
-    depths = optical_depth(params, scene)
     colour = relit(frame, params.airlight)
-    sigma = pixels(params.scatter, depths.shape)
+    density = _density(params, scene)
+    sigma = pixels(params.scatter, density.shape)
     soft = soften(frame.degraded, sigma) if sigma >= 1 and params.forward > 0 else None
     out = np.empty_like(frame.degraded)
-    for rows in bands(len(depths)):
-        transmissions = _transmissions(depths[rows], params.exponent)
+    for rows in bands(len(density)):
+        transmissions = _transmissions(_optical_depth(params, scene, density, rows), params.exponent)
         light = frame.degraded[rows]
         if soft is not None:
-            light = _forward_scattered(light, soft[rows], transmissions[1], params.forward)
+            light = _forward_scattered(light, enlarged(soft, rows, density.shape), transmissions[1], params.forward)
         koschmieder(light, transmissions, colour, out[rows])
     return replace(frame, degraded=out)
 
 
 def optical_depth(params: Haze, scene: Scene) -> Light:
     """Return the optical depth of green light, float32 (H, W), >= 0: beta times the path, weighed by the density."""
-    assert scene.depth is not None
-    away = distance(scene.depth, offset=params.offset, far=params.far)
-    if params.falloff != 1:
-        away = np.float32(params.reach) * cv2.pow(away * np.float32(1 / params.reach), params.falloff)
-    if params.layer > 0:
-        away = _within_layer(away, params)
-    away = cv2.multiply(away, _density(params, scene), scale=params.beta)
-    return np.asarray(away)
+    return _optical_depth(params, scene, _density(params, scene), slice(0, scene.image.shape[0]))
 
 
 def noise(frame: Frame, params: Haze, scene: Scene) -> Frame:
@@ -156,23 +160,23 @@ def noise(frame: Frame, params: Haze, scene: Scene) -> Frame:
     if params.noise == 0:
         return frame
     light = frame.degraded
-    grain = _grain(light.shape[1], params.noise_seed)
     slope = params.noise / 255 * 0.833 / math.sqrt(0.18)  # sRGB codes to light at mid-grey, as shot noise
+    grain = _grain(light.shape[1], params.noise_seed, slope)
     out = np.empty_like(light)
     for rows in bands(len(light)):
         first = rows.start % NOISE_TILE
         sigma = cv2.sqrt(np.maximum(light[rows], 0))
-        cv2.multiply(sigma, grain[first : first + len(sigma)], dst=sigma, scale=slope)
+        sigma *= grain[first : first + len(sigma)]
         cv2.add(light[rows], sigma, dst=out[rows])
     return replace(frame, degraded=out)
 
 
-def _grain(width: int, noise_seed: int) -> Light:
+def _grain(width: int, noise_seed: int, slope: float) -> Light:
     tile = gaussian_field((NOISE_TILE, NOISE_TILE), noise_seed)
-    planes = [cv2.addWeighted(tile, 0.8, np.roll(tile, (171 * k, 67 * k), (0, 1)), 0.6, 0) for k in (1, 2, 3)]
-    return np.asarray(cv2.copyMakeBorder(cv2.merge(planes), 0, 0, 0, max(0, width - NOISE_TILE), cv2.BORDER_WRAP))[
-        :, :width
-    ]
+    shifted = [np.roll(tile, (131 * channel, 67 * channel), (0, 1)) for channel in (1, 2, 3)]
+    grain = cv2.merge([cv2.addWeighted(tile, 0.8 * slope, own, 0.6 * slope, 0) for own in shifted])
+    wide = cv2.copyMakeBorder(grain, 0, 0, 0, max(0, width - NOISE_TILE), cv2.BORDER_WRAP)
+    return np.asarray(wide[:, :width])
 
 
 def _transmissions(depths: Light, exponent: float) -> tuple[Light, Light, Light]:
@@ -183,25 +187,39 @@ def _transmissions(depths: Light, exponent: float) -> tuple[Light, Light, Light]
     return red, green, blue
 
 
-def _within_layer(away: Light, params: Haze) -> Light:
-    height, width = away.shape
-    rows = (np.arange(height) + 0.5) / height
-    elevation = (params.horizon - rows) * height / min(height, width)
-    above = int(np.count_nonzero(elevation > 1e-3))
+def _optical_depth(params: Haze, scene: Scene, density: Light, rows: slice) -> Light:
+    assert scene.depth is not None
+    away = distance(scene.depth[rows], offset=params.offset, far=params.far)
+    if params.falloff != 1:
+        away = np.float32(params.reach) * cv2.pow(away * np.float32(1 / params.reach), params.falloff)
+    if params.layer > 0:
+        height, width = scene.depth.shape
+        middles = (np.arange(height, dtype=np.float32)[rows, None] + np.float32(0.5)) / np.float32(height)
+        away = _within_layer(
+            away, (np.float32(params.horizon) - middles) * np.float32(height / min(height, width)), params.layer
+        )
+    away *= density[rows]
+    away *= np.float32(params.beta)
+    return away
+
+
+def _within_layer(away: Light, elevation: Light, layer: float) -> Light:
+    """Return the length of the path inside air whose density falls off by e every `layer` of distance x elevation."""
+    above = int(np.count_nonzero(elevation > 1e-3))  # the upper rows
     if above == 0:
         return away
-    rate = (elevation[:above, None] / params.layer).astype(np.float32)
-    bent = (np.float32(1) - cv2.exp(away[:above] * -rate)) / rate
-    return np.concatenate((bent, away[above:]))
+    rate = elevation[:above] * np.float32(1 / layer)
+    away[:above] = (np.float32(1) - cv2.exp(away[:above] * -rate)) / rate
+    return away
 
 
 def _density(params: Haze, scene: Scene) -> Light:
     height, width = scene.image.shape[:2]
-    squeezed = height, max(1, round(width / params.stretch))
-    cell = params.cell * min(height, width) / min(squeezed)
-    field = cv2.resize(fbm(squeezed, params.density_seed, cell=cell), (width, height), interpolation=cv2.INTER_LINEAR)
+    small = -(-height // 4), max(1, round(width / 4 / params.stretch))
+    field = fbm(small, params.density_seed, cell=params.cell * min(height, width) / 4 / min(small))
     half_variance = params.unevenness**2 / 2  # log-normal: 1 + h * fbm to first order, mean 1, never a hole
-    density = np.asarray(cv2.exp(field * np.float32(params.unevenness) - np.float32(half_variance)), dtype=np.float32)
+    density = cv2.exp(field * np.float32(params.unevenness) - np.float32(half_variance))
+    density = np.asarray(cv2.resize(density, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
     pattern = overlay_luminance(scene, "haze", flip=params.flip)
     if pattern is not None:
         density *= np.float32(1) + np.float32(params.pattern) * (pattern / np.float32(max(pattern.mean(), 0.05)) - 1)
@@ -210,9 +228,7 @@ def _density(params: Haze, scene: Scene) -> Light:
 
 def _forward_scattered(light: Light, soft: Light, transmission: Light, forward: float) -> Light:
     share = (np.float32(1) - transmission) * np.float32(forward)
-    mixed = cv2.subtract(soft, light)
-    cv2.multiply(mixed, cv2.merge((share, share, share)), dst=mixed)
-    return np.asarray(cv2.add(light, mixed, dst=mixed))
+    return np.asarray(cv2.blendLinear(soft, light, share, np.float32(1) - share))
 
 
 def _tinted(colour: tuple[float, float, float], kind: Kind, strength: float) -> tuple[float, float, float]:

@@ -1,0 +1,128 @@
+"""Drops on the glass in front of the camera: each is a lens that shows the whole scene upside down.
+
+A drop is a cap with an uneven outline, whose surface turns the ray the farther from its middle the more: it images
+wide angles, minified and inverted, darkens to the rim (total reflection), and is itself out of focus.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degradations._contract import Light
+from degradations._random import gaussian_field, uniform_field
+from degradations._severity import pixels
+from degradations._strokes import count, frames
+
+Index = NDArray[np.int64]
+
+SOURCE_SIDE = 160  # the scene as a drop sees it: so minified that more pixels would only alias
+ROW = 16384  # cv2.remap takes sides below 2^15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glass:
+    """What lies on the glass.
+
+    count: per square of the shorter side. radius: median, in pixels at 1024. spread: standard deviation of the radii's
+    logarithm. view: what one drop shows, in shorter sides. defocus: in pixels at 1024. seed: of shapes and places.
+    """
+
+    count: float
+    radius: float
+    spread: float
+    view: float
+    defocus: float
+    seed: int
+
+
+def refract(light: Light, glass: Glass) -> Light:
+    """Return `light` seen through the drops, a new array; between them nothing changes."""
+    height, width = light.shape[:2]
+    blur = max(0.6, pixels(glass.defocus, light.shape))
+    factor = 1 if min(height, width) < 256 else 4 if blur > 6 else 2
+    canvas = max(1, -(-height // factor)), max(1, -(-width // factor))
+    colour, cover = _render(light, canvas, glass)
+    sigma = max(0.3, blur / factor)
+    covered = cv2.GaussianBlur(cv2.merge((*cv2.split(colour), cover)), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    covered = cv2.resize(covered, (width, height), interpolation=cv2.INTER_LINEAR)
+    out = np.empty_like(light)
+    for row in range(0, height, 32):
+        rows = slice(row, row + 32)
+        clear = np.float32(1) - covered[rows, :, 3]
+        cv2.multiply(light[rows], cv2.merge((clear, clear, clear)), dst=out[rows])
+        cv2.add(out[rows], np.ascontiguousarray(covered[rows, :, :3]), dst=out[rows])
+    return out
+
+
+def _render(light: Light, canvas: tuple[int, int], glass: Glass) -> tuple[Light, Light]:
+    """Return the drops' light times their cover, and the cover, at the canvas's size."""
+    colour, cover = np.zeros((*canvas, 3), np.float32), np.zeros(canvas, np.float32)
+    centres, radii, shapes = _outlines(light.shape[:2], canvas, glass)
+    which, rows, columns = _footprints(centres, radii, canvas)
+    if len(which) == 0:
+        return colour, cover
+    off = np.stack((rows, columns), axis=1) - centres[which]
+    off[:, 0] *= 0.9  # a little taller than wide
+    bearing = np.arctan2(off[:, 0], off[:, 1])
+    stretch, turn = shapes[which, :2], shapes[which, 2:]
+    outline = 1 + 0.22 * stretch[:, 0] * np.cos(2 * (bearing + turn[:, 0]))
+    outline += 0.12 * stretch[:, 1] * np.cos(3 * (bearing + turn[:, 1]))
+    from_middle = np.hypot(off[:, 0], off[:, 1]) / (radii[which] * outline)
+    edge = np.clip((1 - from_middle) * radii[which] + 0.5, 0, 1)
+    inside = edge > 0
+    which, rows, columns = which[inside], rows[inside], columns[inside]
+    from_middle, edge = np.minimum(from_middle[inside], 1), edge[inside]
+    seen = _seen(light, centres[which] / np.array(canvas), off[inside] / radii[which, None], from_middle, glass.view)
+    tilt = -off[inside, 0] / radii[which]  # the upper rim sees the ground, the lower one the sky
+    shade = (1 - 0.45 * from_middle**6) * (1 - 0.35 * np.clip(tilt, -0.6, 1) * from_middle**2)
+    colour[rows, columns] = seen * (shade * edge)[:, None]
+    cover[rows, columns] = edge
+    return colour, cover
+
+
+def _outlines(shape: tuple[int, ...], canvas: tuple[int, int], glass: Glass) -> tuple[Light, Light, Light]:
+    """Return centres (N, 2), radii (N,) in pixels of the canvas, and shapes (N, 4), small drops first."""
+    num_drops = count(glass.count * frames((shape[0], shape[1])), float(gaussian_field((1,), glass.seed)[0]))
+    chances = uniform_field((num_drops, 6), glass.seed, stream=1)
+    sizes = np.exp(glass.spread * gaussian_field((num_drops,), glass.seed, stream=2))
+    radii = (pixels(glass.radius, canvas) * np.clip(sizes, 0.2, 3.5)).astype(np.float32)
+    order = np.argsort(radii, kind="stable")
+    shapes = chances[:, 2:] * np.array([1, 1, 2 * np.pi, 2 * np.pi], dtype=np.float32)
+    return (chances[:, :2] * np.array(canvas, dtype=np.float32))[order], radii[order], shapes[order]
+
+
+def _footprints(centres: Light, radii: Light, canvas: tuple[int, int]) -> tuple[Index, Index, Index]:
+    """Return, for every pixel of every drop's square, the drop, the row and the column, as flat arrays."""
+    sides = 2 * np.ceil(radii * 1.3).astype(np.int64) + 1
+    which = np.repeat(np.arange(len(radii)), sides**2)
+    place = np.arange(len(which)) - np.repeat(np.cumsum(sides**2) - sides**2, sides**2)
+    side = sides[which]
+    corner = np.rint(centres).astype(np.int64) - sides[:, None] // 2
+    rows, columns = corner[which, 0] + place // side, corner[which, 1] + place % side
+    inside = (rows >= 0) & (rows < canvas[0]) & (columns >= 0) & (columns < canvas[1])
+    return which[inside], rows[inside], columns[inside]
+
+
+def _seen(light: Light, centres: Light, off: Light, from_middle: Light, view: float) -> Light:
+    """Return the light, float32 (N, 3), that reaches the camera through points `off` the middle of their drops."""
+    height, width = light.shape[:2]
+    factor = max(1.0, min(height, width) / SOURCE_SIDE)
+    size = max(1, round(width / factor)), max(1, round(height / factor))
+    small = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
+    bend = view * (0.6 + 0.6 * from_middle[:, None] ** 2) * min(size)  # wider towards the rim
+    middle = (0.5 + 0.6 * (centres - 0.5)) * np.array(size[::-1])
+    points = (middle - off * bend).astype(np.float32)
+    length = len(points)
+    padded = np.zeros((-(-length // ROW) * ROW, 2), np.float32)
+    padded[:length] = points
+    maps = padded.reshape(-1, ROW, 2)
+    seen = cv2.remap(
+        small,
+        np.ascontiguousarray(maps[..., 1]),
+        np.ascontiguousarray(maps[..., 0]),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
+    )
+    return np.asarray(seen).reshape(-1, 3)[:length]

@@ -1,0 +1,79 @@
+"""Where rain strikes the ground: which part of the image faces up, and the crowns that drops throw there."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degradations._atmosphere import SKY
+from degradations._contract import Light
+from degradations._random import gaussian_field, uniform_field
+from degradations._strokes import count, draw, frames
+from storage.records import Plane
+
+FLATTENING = 0.35  # of a crown's rim, seen from a standing person's height
+JETS = 4
+RIM = 8  # pieces of a crown's rim
+OPACITY = 0.85  # of the brightest
+REDUCTION = 4
+
+
+def ground(inverse_depth: Plane, horizon: float) -> Light:
+    """Return how far each point faces up, float32 in [0, 1], at a quarter of the size.
+
+    On a level plane inverse depth grows linearly from 0 at the horizon, so that its slope times the rows below the
+    horizon is itself; a wall has no slope. The sky and all above the horizon is 0.
+    """
+    height, width = (max(1, -(-side // REDUCTION)) for side in inverse_depth.shape)
+    small = cv2.GaussianBlur(cv2.resize(inverse_depth, (width, height), interpolation=cv2.INTER_AREA), (0, 0), 3)
+    below = (np.arange(height, dtype=np.float32)[:, None] + 0.5) / height - np.float32(horizon)
+    down = cv2.Sobel(small, cv2.CV_32F, 0, 1, ksize=3, scale=height / 8)
+    across = cv2.Sobel(small, cv2.CV_32F, 1, 0, ksize=3, scale=height / 8)
+    likeness = down * below / np.maximum(small, SKY)
+    faces_up = np.clip((likeness - 0.05) / 0.2, 0, 1) * np.clip((6 - likeness) / 3, 0, 1)
+    upright = np.clip(2 - np.abs(across) / np.maximum(down, 1e-3), 0, 1)
+    can_be = ((small > SKY) & (below > 0)).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(faces_up * upright * can_be, (0, 0), 2) * can_be, dtype=np.float32)
+
+
+def crowns(
+    inverse_depth: Plane, up: Light, *, density: float, radius: float, seed: int
+) -> tuple[NDArray[np.uint8], float]:
+    """Return splashes, uint8 (H, W), and the opacity that 255 stands for.
+
+    density: drops that strike per square of the shorter side where all is near ground. radius: of a crown at the
+    nearest point, in pixels of this image; it shrinks with inverse depth.
+    """
+    height, width = inverse_depth.shape
+    num_drops = count(density * frames((height, width)), float(gaussian_field((1,), seed, stream=0)[0]))
+    chances = uniform_field((num_drops, 4), seed, stream=1)
+    rows = np.minimum((chances[:, 0] * height).astype(np.int64), height - 1)
+    columns = np.minimum((chances[:, 1] * width).astype(np.int64), width - 1)
+    near = inverse_depth[rows, columns]
+    small = up[rows * up.shape[0] // height, columns * up.shape[1] // width]
+    struck = chances[:, 2] < small * np.minimum(1, 2 * near)
+    age = chances[struck, 3]
+    sizes = radius * near[struck] * (0.35 + 0.65 * np.sqrt(age))
+    centres = np.stack((rows[struck], columns[struck]), axis=1).astype(np.float32)
+    visible = np.minimum(1, sizes)
+    lines, levels = _crown(centres, sizes, age, uniform_field((len(sizes), 3 * JETS + RIM), seed, stream=2))
+    plane = draw((height, width), lines, levels * np.tile(visible, JETS + RIM), np.ones(len(lines), np.float32))
+    return cv2.GaussianBlur(plane, (3, 3), 0), OPACITY
+
+
+def _crown(centres: Light, sizes: Light, age: Light, chances: Light) -> tuple[Light, Light]:
+    """Return segments (N, 2, 2) and levels (N,): a broken rim, fainter behind, and spray."""
+    segments, levels = [], []
+    for k in range(RIM):
+        a, b = 2 * np.pi * k / RIM, 2 * np.pi * (k + 1) / RIM
+        ends = [np.array([FLATTENING * np.sin(angle), np.cos(angle)]) for angle in (a, b)]
+        segments.append(np.stack([centres + sizes[:, None] * end for end in ends], axis=1))
+        levels.append((1 - age) * (0.6 + 0.3 * np.sin((a + b) / 2)) * chances[:, 3 * JETS + k])
+    for jet in range(JETS):
+        lean, height, length = chances[:, 3 * jet : 3 * jet + 3].T
+        side = (2 * lean - 1) * sizes
+        rise = (0.2 + 1.1 * height * np.sqrt(age)) * sizes
+        tip = centres + np.stack((-rise, 1.4 * side), axis=1)
+        foot = tip + (0.15 + 0.5 * length * (1 - age))[:, None] * (centres + np.stack((0 * side, side), axis=1) - tip)
+        segments.append(np.stack((foot, tip), axis=1))
+        levels.append((1 - 0.6 * age) * (0.4 + 0.6 * length))
+    return np.concatenate(segments).astype(np.float32), np.concatenate(levels).astype(np.float32)

@@ -1,0 +1,140 @@
+"""Streaks: drops of a layer of air on their way through the exposure.
+
+Sizes follow Marshall and Palmer (1948): N(D) = 8000 exp(-4.1 R^-0.21 D) per cubic metre and mm; they fall at
+v = 9.65 - 10.3 exp(-0.6 D) m/s (Atlas et al. 1973). A drop covers a pixel for the part D / (v T) of the exposure
+(Garg and Nayar 2007, doi:10.1007/s11263-006-0028-6), so that its streak is faint, and fainter where it is thinner than
+a pixel. One velocity in space makes all streaks converge on one vanishing point.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degradations._contract import Light
+from degradations._random import gaussian_field, uniform_field
+from degradations._strokes import count, draw, frames
+
+INTERCEPT = 8000.0  # N(0) of Marshall and Palmer
+LAYERS = (0.35, 0.7, 1.4, 2.8, 5.6)  # metres from the camera; what falls farther away is part of the veil
+SPREAD = 0.825  # volume of a layer from z / sqrt(2) to z sqrt(2) in a square field of view, over z^3 / f^2
+NARROWEST = 0.5  # pixels at 1024: thinner drops are not drawn
+SMALLEST, LARGEST = 0.8, 6.0  # mm
+MOST = 3500  # streaks in a layer per square of the shorter side
+SEGMENTS = (5, 5, 3, 1, 1)  # pieces of a streak, by layer: what is far away is too short to tell them
+FOCUS = 8.0  # metres: the camera looks that far or farther
+MARGIN = 0.1  # of the sides, where streaks start beyond the image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fall:
+    """How the rain falls, and through which camera.
+
+    rate: mm/h. shutter: seconds. focal: pixels at 1024. angle, turbulence: degrees from the vertical and their spread.
+    converge: of the directions, per focal length. aperture: defocus in pixels x metres at 1024. emphasis: how many of
+    the drops that pass a pixel count as one streak. seed: of the events.
+    """
+
+    rate: float
+    shutter: float
+    focal: float
+    angle: float
+    turbulence: float
+    converge: float
+    aperture: float
+    emphasis: float
+    seed: int
+
+
+def slope(rate: float) -> float:
+    """Return Marshall and Palmer's Lambda, per mm, of a rain of `rate` > 0 mm/h."""
+    return float(4.1 * rate**-0.21)
+
+
+def terminal_velocity(diameter: Light) -> Light:
+    """Return the speed of fall, m/s, of drops of `diameter` mm."""
+    return np.asarray(9.65 - 10.3 * np.exp(-0.6 * diameter), dtype=np.float32)
+
+
+def drops_in_layer(rate: float, z: float, focal: float) -> float:
+    """Return how many drops of a layer `z` metres away are worth drawing, per square of the shorter side."""
+    smallest = _smallest(z, focal)
+    density = INTERCEPT / slope(rate) * np.exp(-slope(rate) * smallest)
+    return float(min(MOST, density * SPREAD * z**3 / (focal / 1024) ** 2))
+
+
+def layers(shape: tuple[int, int], fall: Fall) -> tuple[list[NDArray[np.uint8]], float]:
+    """Return the streaks of each of LAYERS, uint8 (H, W), and the opacity in [0, 1] that 255 stands for in all."""
+    canvases = [_canvas(shape, z, fall) for z in LAYERS]
+    events = [_events(canvas, z, fall) for canvas, z in zip(canvases, LAYERS, strict=True)]
+    peak = max(float(opacity.max(initial=0)) for _, opacity, _ in events)
+    planes = []
+    for canvas, (lines, opacity, widths) in zip(canvases, events, strict=True):
+        plane = draw(canvas.shape, lines, opacity / np.float32(max(peak, 1e-6)), widths)
+        if canvas.blur > 0.3 and len(lines):
+            plane = cv2.GaussianBlur(plane, (0, 0), canvas.blur)
+        if canvas.shape != shape:
+            plane = cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_LINEAR)
+        planes.append(plane)
+    return planes, peak
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Canvas:
+    """Where a layer is drawn: its shape, the pixels that one at 1024 is there, and its defocus in them."""
+
+    shape: tuple[int, int]
+    scale: float
+    blur: float
+
+
+def _canvas(shape: tuple[int, int], z: float, fall: Fall) -> _Canvas:
+    scale = min(shape) / 1024
+    blur = scale * fall.aperture * abs(1 / z - 1 / FOCUS)
+    factor = 1 if min(shape) < 256 else 4 if blur > 5 else 2 if blur > 1.5 or z > 4 else 1
+    reduced = -(-shape[0] // factor), -(-shape[1] // factor)
+    return _Canvas(shape=reduced, scale=scale / factor, blur=blur / factor)
+
+
+def _smallest(z: float, focal: float) -> float:
+    return max(SMALLEST, 1000 * NARROWEST * z / focal)
+
+
+def _events(canvas: _Canvas, z: float, fall: Fall) -> tuple[Light, Light, Light]:
+    """Return segments (N, 2, 2), their opacities (N,) and widths (N,), in pixels of the canvas."""
+    index = LAYERS.index(z)
+    room = (1 + 2 * MARGIN) ** 2 * frames(canvas.shape)
+    luck = float(gaussian_field((1,), fall.seed, stream=10 * index)[0])
+    num_drops = count(drops_in_layer(fall.rate, z, fall.focal) * room, luck)
+    chances = uniform_field((num_drops, 4), fall.seed, stream=10 * index + 1)
+    gauss = gaussian_field((num_drops,), fall.seed, stream=10 * index + 2)
+    diameter = np.minimum(_smallest(z, fall.focal) - np.log(chances[:, 0]) / slope(fall.rate), LARGEST)
+    speed = terminal_velocity(diameter)
+    focal = fall.focal * canvas.scale
+    width = diameter / 1000 * focal / z
+    sides = np.array(canvas.shape, dtype=np.float32)
+    start = ((1 + 2 * MARGIN) * chances[:, 1:3] - MARGIN) * sides
+    angle = np.radians(fall.angle + fall.turbulence * gauss)
+    seen = (start - sides / 2) / focal * fall.converge
+    way = np.stack((np.cos(angle), np.sin(angle)), axis=1) - seen
+    travel = way * (speed * fall.shutter * focal / z)[:, None]
+    covered = np.minimum(1, diameter / (1000 * speed * fall.shutter))
+    opacity = (1 - (1 - covered) ** fall.emphasis) * np.minimum(1, width)
+    visible = opacity / (1 + 0.5 * canvas.blur / np.maximum(width, 1))
+    return _segments(start, travel, visible, width, chances[:, 3], SEGMENTS[index])
+
+
+def _segments(
+    start: Light, travel: Light, opacity: NDArray[Any], width: NDArray[Any], phase: Light, pieces: int
+) -> tuple[Light, Light, Light]:
+    """Cut each streak into pieces: its ends are fainter, and the drop's oscillation makes its light come and go."""
+    steps = np.linspace(-0.5, 0.5, pieces + 1, dtype=np.float32)
+    points = start[:, None] + steps[:, None] * travel[:, None]
+    lines = np.stack((points[:, :-1], points[:, 1:]), axis=2).reshape(-1, 2, 2)
+    order = np.arange(pieces, dtype=np.float32)
+    is_end = (np.abs(order - (pieces - 1) / 2) > pieces / 3) & (pieces > 2)
+    swing = 0.85 + 0.15 * np.cos(2 * np.pi * (phase[:, None] + order * np.float32(0.4)))
+    levels = opacity[:, None] * np.where(is_end, np.float32(0.45), np.float32(1)) * swing
+    return lines, levels.ravel().astype(np.float32), np.repeat(width, pieces).astype(np.float32)

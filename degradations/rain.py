@@ -1,0 +1,285 @@
+"""Rain: streaks by layers of depth, a veil of the drops too far to be told apart, splashes, and drops on the glass.
+
+Each drop is a lens that shows the whole sky and street at once, so it is as bright as the mean of them, not white:
+I = L (1 - a) + E a. Streaks (see `_streaks`) hide only what lies behind them. The veil has the extinction
+0.312 R^0.67 per km (Weber et al.; Halder et al., arXiv 1908.10335). On the ground, drops throw crowns, and wet
+surfaces darken. Drops on the glass (FoundIR's raindrop, arXiv 2412.01427) refract the scene upside down. At night E is
+local: a lamp lights the streaks around it. Ours: how many drops count as one streak (`emphasis`).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degradations._atmosphere import (
+    airlight,
+    bands,
+    distance,
+    enlarged,
+    is_night,
+    layout,
+    overlay_luminance,
+    relit,
+)
+from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._drops import Glass, refract
+from degradations._random import chance, choice, log_uniform, seed, uniform
+from degradations._severity import path, pixels
+from degradations._splashes import crowns, ground
+from degradations._streaks import LAYERS, Fall, layers
+from storage.records import Scene
+
+Mode = Literal["streaks", "raindrop", "night"]
+MODES: tuple[Mode, ...] = ("streaks", "raindrop", "night")
+RATE = (2.0, 6.0, 15.0, 40.0, 90.0, 150.0)  # mm/h at the borders of the levels
+SHUTTER = (1 / 80, 1 / 90, 1 / 105, 1 / 130, 1 / 170, 1 / 230)  # seconds
+ON_LENS = (0.0, 0.0, 5.0, 15.0, 35.0, 90.0)  # drops on the lens beside streaks, per 1024 x 1024
+ON_GLASS = (8.0, 40.0, 100.0, 190.0, 300.0, 450.0)  # drops on the glass of `raindrop`
+GLASS_RADIUS = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0)
+STRUCK = (0.0, 60.0, 180.0, 450.0, 900.0, 1600.0)  # drops that splash, per 1024 x 1024 of near ground
+WETNESS = (0.0, 0.08, 0.15, 0.2, 0.25, 0.3)  # stops
+SKY_FAR = 12.0  # distance of a rainy sky, in reaches
+
+
+class RainOptions(Options, frozen=True):
+    """mode: "auto" takes `night` for dark photographs, else draws. raindrop: share of drops on glass in "auto".
+
+    patterns: folder of images of rain on black, mixed in when the builder hands one over.
+    """
+
+    mode: Literal["auto", "streaks", "raindrop", "night"] = "auto"
+    raindrop: float = 0.2
+    patterns: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rain:
+    """What was drawn. Lengths in pixels at min(H, W) = 1024, counts per square of the shorter side.
+
+    mode: of rain. rate: mm/h, 0 to 150, 0 is none. shutter: seconds. focal: pixels. angle: from the vertical to the
+    right, degrees; turbulence: its spread. converge: of streaks on their vanishing point, -0.5 to
+    0.5. aperture: defocus, pixels x metres. emphasis: >= 1. metres: of one unit of relative distance. offset: of the
+    inverse depth. reach: 95th percentile of the distance; horizon: row over H. environment: linear RGB of the drops'
+    light. glow: of lamps in it, 0 by day. splashes: count; splash_radius: at the nearest point. wetness: stops by
+    which ground darkens. pattern: weight of an overlay, 0 to 1; flip: it. drops: count on the glass; drop_radius: its
+    median; drop_spread: of its logarithm; view: of a drop, in shorter sides; defocus: of a drop. event_seed,
+    glass_seed: of the positions.
+    """
+
+    mode: Mode
+    rate: float
+    shutter: float
+    focal: float
+    angle: float
+    turbulence: float
+    converge: float
+    aperture: float
+    emphasis: float
+    metres: float
+    offset: float
+    reach: float
+    horizon: float
+    environment: tuple[float, float, float]
+    glow: float
+    splashes: float
+    splash_radius: float
+    wetness: float
+    pattern: float
+    flip: bool
+    drops: float
+    drop_radius: float
+    drop_spread: float
+    view: float
+    defocus: float
+    event_seed: int
+    glass_seed: int
+
+
+def sample(rng: np.random.Generator, severity: float, scene: Scene, options: RainOptions) -> Rain:
+    """Draw the rain; severity sets how hard it rains, the wind and the camera do not depend on it."""
+    assert scene.depth is not None
+    drawn = _mode(rng, scene, options)
+    offset = log_uniform(rng, 0.05, 0.2)
+    shape = layout(scene.depth, offset=offset)
+    colour = airlight(scene.image, scene.depth, percentile=uniform(rng, 90, 97), chroma=uniform(rng, 0.05, 0.25))
+    brightness = uniform(rng, 0.8, 0.95) * (
+        0.5 if drawn == "night" else 1.0
+    )  # a drop's share of the environment's light (Garg and Nayar: 0.94)
+    metres = log_uniform(rng, 1.5, 6)
+    has_drops = chance(rng, 0.4)
+    rain = Rain(
+        mode=drawn,
+        rate=path(severity, RATE),
+        shutter=path(severity, SHUTTER, identity=SHUTTER[0]) * log_uniform(rng, 0.8, 1.25),
+        focal=log_uniform(rng, 900, 1500),
+        angle=uniform(rng, -25, 25),
+        turbulence=uniform(rng, 1.5, 4),
+        converge=uniform(rng, -0.35, 0.35),
+        aperture=log_uniform(rng, 0.8, 4),
+        emphasis=log_uniform(rng, 5, 9),
+        metres=metres,
+        offset=offset,
+        reach=shape.reach,
+        horizon=shape.horizon,
+        environment=(colour[0] * brightness, colour[1] * brightness, colour[2] * brightness),
+        glow=uniform(rng, 2, 5) if drawn == "night" else 0.0,
+        splashes=path(severity, STRUCK),
+        splash_radius=log_uniform(rng, 0.012, 0.03) * 1100 / metres,
+        wetness=path(severity, WETNESS),
+        pattern=path(severity, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),
+        flip=chance(rng, 0.5),
+        drops=path(severity, ON_LENS) * float(has_drops),
+        drop_radius=log_uniform(rng, 8, 24),
+        drop_spread=uniform(rng, 0.35, 0.6),
+        view=uniform(rng, 0.3, 0.6),
+        defocus=log_uniform(rng, 2, 10),
+        event_seed=seed(rng),
+        glass_seed=seed(rng),
+    )
+    return _on_glass(rng, severity, rain) if drawn == "raindrop" else rain
+
+
+def fall(frame: Frame, params: Rain, scene: Scene) -> Frame:
+    """Return `frame` with the rain that falls between camera and scene."""
+    if params.rate == 0:
+        return frame
+    assert scene.depth is not None
+    clear = transmittance(params, scene)
+    up = ground(scene.depth, params.horizon)
+    clear = _splashed(clear, params, scene, up)
+    dry = np.exp2(up * np.float32(-params.wetness))
+    colour = relit(frame, params.environment)
+    glow = _glow(frame.degraded, params.glow)
+    out = np.empty_like(frame.degraded)
+    for rows in bands(len(clear)):
+        lit = None if glow is None else enlarged(glow, rows, clear.shape)
+        _add_rain(frame.degraded[rows], clear[rows], enlarged(dry, rows, clear.shape), colour, lit, out[rows])
+    return replace(frame, degraded=out)
+
+
+def transmittance(params: Rain, scene: Scene) -> Light:
+    """Return the share of light that passes veil and streaks, float32 (H, W) in [0, 1]."""
+    assert scene.depth is not None
+    shape = scene.image.shape[0], scene.image.shape[1]
+    planes, peak = layers(shape, _fall(params))
+    nearest = [_inverse_depth(z, params) for z in LAYERS]
+    extinction = 0.312e-3 * params.rate**0.67 * params.metres
+    clear = np.empty_like(scene.depth)
+    for rows in bands(len(clear)):
+        away = distance(scene.depth[rows], offset=params.offset, far=SKY_FAR * params.reach)
+        passed = cv2.exp(away * np.float32(-extinction))
+        streaks = np.zeros_like(planes[0][rows])
+        for plane, limit in zip(planes, nearest, strict=True):
+            cv2.add(streaks, plane[rows] * (scene.depth[rows] < np.float32(limit)), dst=streaks)
+        cv2.multiply(passed, _passing(streaks, peak), dst=clear[rows])
+    pattern = overlay_luminance(scene, "rain", flip=params.flip)
+    if pattern is not None:
+        clear *= np.float32(1) - np.float32(params.pattern) * pattern
+    return clear
+
+
+def wet_glass(frame: Frame, params: Rain, scene: Scene) -> Frame:
+    """Return `frame` seen through drops on the lens or on a window."""
+    if params.drops == 0:
+        return frame
+    glass = Glass(
+        count=params.drops,
+        radius=params.drop_radius,
+        spread=params.drop_spread,
+        view=params.view,
+        defocus=params.defocus,
+        seed=params.glass_seed,
+    )
+    return replace(frame, degraded=refract(frame.degraded, glass))
+
+
+def _mode(rng: np.random.Generator, scene: Scene, options: RainOptions) -> Mode:
+    drawn = choice(rng, ("streaks", "raindrop"), (1 - options.raindrop, options.raindrop))
+    if options.mode != "auto":
+        return options.mode
+    if drawn == "raindrop":
+        return "raindrop"
+    return "night" if is_night(scene.image) else "streaks"
+
+
+def _on_glass(rng: np.random.Generator, severity: float, rain: Rain) -> Rain:
+    return replace(
+        rain,
+        rate=0.0,
+        splashes=0.0,
+        wetness=0.0,
+        drops=path(severity, ON_GLASS),
+        drop_radius=path(severity, GLASS_RADIUS) * uniform(rng, 0.8, 1.25),
+        drop_spread=uniform(rng, 0.5, 0.75),
+        defocus=log_uniform(rng, 0.8, 6),
+    )
+
+
+def _fall(params: Rain) -> Fall:
+    return Fall(
+        rate=params.rate,
+        shutter=params.shutter,
+        focal=params.focal,
+        angle=params.angle,
+        turbulence=params.turbulence,
+        converge=params.converge,
+        aperture=params.aperture,
+        emphasis=params.emphasis,
+        seed=params.event_seed,
+    )
+
+
+def _inverse_depth(z: float, params: Rain) -> float:
+    """Return the inverse depth of what stands `z` metres away: streaks there hide only what has less."""
+    return min((1 + params.offset) * params.metres / z - params.offset, 2.0)
+
+
+def _passing(plane: NDArray[np.uint8], peak: float) -> Light:
+    """Return the light that passes a uint8 plane whose 255 stands for opacity `peak`."""
+    return np.asarray(plane * np.float32(-peak / 255) + np.float32(1), dtype=np.float32)
+
+
+def _splashed(clear: Light, params: Rain, scene: Scene, up: Light) -> Light:
+    if params.splashes == 0 or scene.depth is None:
+        return clear
+    radius = pixels(params.splash_radius, clear.shape)
+    plane, peak = crowns(scene.depth, up, density=params.splashes, radius=radius, seed=params.event_seed)
+    return np.asarray(cv2.multiply(clear, _passing(plane, peak), dst=clear))
+
+
+def _glow(light: Light, strength: float) -> Light | None:
+    """Return the light of lamps around them, float32 (h, w, 3), reduced: near them much, far away a little."""
+    if strength == 0:
+        return None
+    height, width = light.shape[:2]
+    small = cv2.resize(light, (-(-width // 8), -(-height // 8)), interpolation=cv2.INTER_AREA)
+    short = min(small.shape[:2])
+    near = cv2.GaussianBlur(small, (0, 0), max(0.5, 0.03 * short), borderType=cv2.BORDER_REPLICATE)
+    wide = cv2.GaussianBlur(small, (0, 0), max(0.5, 0.12 * short), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.addWeighted(near, 0.6 * strength, wide, 0.4 * strength, 0))
+
+
+def _add_rain(light: Light, clear: Light, dry: Light, colour: Light, glow: Light | None, out: Light) -> None:
+    passed = clear * dry
+    veiled = np.float32(1) - clear
+    cv2.multiply(light, cv2.merge((passed, passed, passed)), dst=out)
+    if glow is None:
+        scattered = cv2.merge([veiled * value for value in colour])
+    else:
+        scattered = cv2.multiply(cv2.merge((veiled, veiled, veiled)), cv2.add(glow, (*map(float, colour), 0.0)))
+    cv2.add(out, scattered, dst=out)
+
+
+DEGRADATION = Degradation(
+    params=Rain,
+    sample=sample,
+    parts=(Part(Stage.MEDIA, fall), Part(Stage.GLASS, wet_glass)),
+    needs=frozenset({"depth"}),
+    reads=frozenset({"overlay"}),
+    overlay="pattern",
+    options=RainOptions,
+    local=True,
+)
