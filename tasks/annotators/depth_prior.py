@@ -126,7 +126,7 @@ def _edge_aligned(depth: Plane, image: Image) -> Plane:
     size = full.shape[::-1]
     aligned = cv2.resize(_box(slope) * np.float32(1 / 255), size) * full + cv2.resize(_box(offset), size)
     steps = np.rint(np.clip(aligned, 0, 1) * np.float32(STEPS))
-    return np.asarray(steps * np.float32(1 / STEPS), dtype=np.float32)
+    return np.asarray(steps / np.float32(STEPS), dtype=np.float32)  # divided, so that the nearest is 1 and no more
 
 
 def _box(plane: Plane) -> Plane:
