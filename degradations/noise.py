@@ -45,7 +45,8 @@ class Noise:
     pixels. bits: of the converter, 10 to 14, 0 for none. red, blue: white-balance gains, 1 to 2.4. crosstalk: of the
     colour matrix, 0 to 1. chroma, blotch: what is left of fine and coarse chroma noise, 0 to 1.
     grain: sigma of luma grain, [0, 1]; grain_chroma: of its chroma; grain_radius: sigma of its blur, pixels; clump:
-    side of the box that gathers it, pixels, 0 for none; clump_threshold: of the local over the mean variance.
+    side of the box that gathers it, pixels, 0 for none; clump_threshold: of the local over the mean variance;
+    midtones: whether grain fades towards black and white.
     white: sigma, poisson: variance at white, of web noise, [0, 1]; grey: whether it is the same in all channels.
     impulse: fraction of pixels turned black or white. segment_gains: by label, empty for none; feather: pixels.
     tail_scale: at which a web copy was stored, (0, 1], 1 for none; tail_quality: its JPEG quality, 0 for none.
@@ -64,6 +65,7 @@ class Noise:
     grain: float
     grain_chroma: float
     grain_radius: float
+    midtones: bool
     clump: int
     clump_threshold: float
     white: float
@@ -152,9 +154,10 @@ def _noise(tones: Light, params: Noise, grey: Light | None, colour: Light | None
         sigma *= web
         noise = cv2.merge([sigma] * 3).reshape(tones.shape) if params.grey else sigma
     if grey is not None:
-        noise += cv2.merge([grey * np.float32(params.grain)] * 3).reshape(tones.shape)
-    if colour is not None:
-        noise += colour * np.float32(params.grain_chroma)
+        grains = cv2.merge([grey * np.float32(params.grain)] * 3).reshape(tones.shape)
+        if colour is not None:
+            grains += colour * np.float32(params.grain_chroma)
+        noise += grains * (4 * tones * (1 - np.minimum(tones, 1))) if params.midtones else grains
     return noise
 
 
@@ -232,7 +235,8 @@ def _quiet(rng: np.random.Generator, severity: float) -> Noise:
         blotch=uniform(rng, 0.5, 0.95),
         grain=0.0,
         grain_chroma=0.0,
-        grain_radius=uniform(rng, 0.5, 1.6),
+        grain_radius=uniform(rng, 0.4, 1.2),
+        midtones=chance(rng, 0.6),
         clump=choice(rng, (0, 3, 5, 7), (0.6, 0.2, 0.1, 0.1)),
         clump_threshold=uniform(rng, 0.4, 0.8),
         white=0.0,
@@ -260,7 +264,7 @@ def _segment_gains(rng: np.random.Generator, scene: Scene, share: float) -> tupl
 
 
 def _sensor(rng: np.random.Generator, severity: float, sigma: float, params: Noise) -> Noise:
-    deviation, rows, has_hot = normal(rng, 0, 0.26), uniform(rng, 0.5, 1.0), chance(rng, 0.3)
+    deviation, rows, has_hot = normal(rng, 0, 0.26), uniform(rng, 0.3, 0.8), chance(rng, 0.3)
     if sigma == 0:
         return params
     row_share = rows * path(severity, (0, 0, 0.1, 0.15, 0.2, 0.3))
@@ -317,6 +321,7 @@ def _realrestorer(rng: np.random.Generator, severity: float, params: Noise) -> N
         grain=grain if "grain" in kinds else 0.0,
         grain_chroma=GRANULAR_CHROMA * grain if "grain" in kinds else 0.0,
         grain_radius=0.0,
+        midtones=False,
         clump=clump,
         grey=False,
         tail_scale=1 - (1 - scale) * path(severity, (0.2, 0.4, 0.6, 0.8, 1, 1)) if copied else 1.0,
