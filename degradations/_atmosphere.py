@@ -4,7 +4,6 @@ Inverse depth tells distance up to a scale and an offset (Ranftl et al., arXiv 1
 relative: 1 is that of the nearest point. What the offset hides is drawn, not guessed.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,7 +18,6 @@ A = TypeVar("A", Image, Plane)
 
 SKY = 0.03  # inverse depth below which a point fades into the sky, at infinity
 DARK_SCENE = 0.08  # luminance of the bright parts below which a photograph is of the night
-BAND = 64  # rows
 DAY = (0.45, 0.93)  # luminance of daylight scattered in: sRGB 0.7 to 0.97
 
 
@@ -100,12 +98,6 @@ def koschmieder(light: Light, transmissions: tuple[Light, Light, Light], colour:
     scattered = (*(float(value) for value in colour), 0.0)
     np.multiply(cv2.subtract(light, scattered), cv2.merge(transmissions), out=out)
     cv2.add(out, scattered, dst=out)
-
-
-def bands(height: int) -> Iterator[slice]:
-    """Yield the rows of an image in bands so narrow that what is made of one stays in the cache: twice as fast."""
-    for row in range(0, height, BAND):
-        yield slice(row, min(row + BAND, height))
 
 
 def overlay_luminance(scene: Scene, name: str, *, flip: bool) -> Light | None:

@@ -8,6 +8,7 @@ from degradations._contract import Light
 
 CLASSES = 12  # brightnesses that are told apart
 SHIFT = 4  # fractional bits of a coordinate
+LONGEST = 16.0  # times its breadth: longer images hold no more strokes
 FARTHEST = 2**15  # pixels from the image that a stroke may reach
 
 
@@ -37,5 +38,5 @@ def count(expected: float, luck: float) -> int:
 
 
 def frames(shape: tuple[int, int]) -> float:
-    """Return the area of an image in squares of its shorter side: what a count per 1024 x 1024 pixels is times."""
-    return max(shape) / min(shape)
+    """Return the area of an image in squares of its shorter side, by which counts are told; no more than LONGEST."""
+    return min(LONGEST, max(shape) / min(shape))

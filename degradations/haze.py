@@ -17,7 +17,6 @@ import numpy as np
 
 from degradations._atmosphere import (
     airlight,
-    bands,
     distance,
     enlarged,
     koschmieder,
@@ -30,6 +29,7 @@ from degradations._contract import Degradation, Frame, Light, Options, Part, Sta
 from degradations._fields import fbm
 from degradations._random import choice, gaussian_field, log_uniform, seed, uniform
 from degradations._severity import path, pixels
+from degradations._strips import strips
 from storage.records import Scene
 
 Kind = Literal["fog", "haze", "dust", "smog"]
@@ -138,7 +138,7 @@ def veil(frame: Frame, params: Haze, scene: Scene) -> Frame:
     sigma = pixels(params.scatter, density.shape)
     soft = soften(frame.degraded, sigma) if sigma >= 1 and params.forward > 0 else None
     out = np.empty_like(frame.degraded)
-    for rows in bands(len(density)):
+    for _, _, rows in strips(density.shape):
         transmissions = _transmissions(_optical_depth(params, scene, density, rows), params.exponent)
         light = frame.degraded[rows]
         if soft is not None:
@@ -163,10 +163,9 @@ def noise(frame: Frame, params: Haze, scene: Scene) -> Frame:
     slope = params.noise / 255 * 0.833 / math.sqrt(0.18)  # sRGB codes to light at mid-grey, as shot noise
     grain = _grain(light.shape[1], params.noise_seed, slope)
     out = np.empty_like(light)
-    for rows in bands(len(light)):
-        first = rows.start % NOISE_TILE
+    for _, _, rows in strips(light.shape):
         sigma = cv2.sqrt(np.maximum(light[rows], 0))
-        sigma *= grain[first : first + len(sigma)]
+        sigma *= grain[np.arange(rows.start, rows.stop) % NOISE_TILE]
         cv2.add(light[rows], sigma, dst=out[rows])
     return replace(frame, degraded=out)
 

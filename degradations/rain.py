@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from degradations._atmosphere import (
     airlight,
-    bands,
     distance,
     enlarged,
     is_night,
@@ -30,6 +29,7 @@ from degradations._random import chance, choice, log_uniform, seed, uniform
 from degradations._severity import path, pixels
 from degradations._splashes import crowns, ground
 from degradations._streaks import LAYERS, Fall, layers
+from degradations._strips import strips
 from storage.records import Scene
 
 Mode = Literal["streaks", "raindrop", "night"]
@@ -154,7 +154,7 @@ def fall(frame: Frame, params: Rain, scene: Scene) -> Frame:
     colour = relit(frame, params.environment)
     glow = _glow(frame.degraded, params.glow)
     out = np.empty_like(frame.degraded)
-    for rows in bands(len(clear)):
+    for _, _, rows in strips(clear.shape):
         lit = None if glow is None else enlarged(glow, rows, clear.shape)
         _add_rain(frame.degraded[rows], clear[rows], enlarged(dry, rows, clear.shape), colour, lit, out[rows])
     return replace(frame, degraded=out)
@@ -168,7 +168,7 @@ def transmittance(params: Rain, scene: Scene) -> Light:
     nearest = [_inverse_depth(z, params) for z in LAYERS]
     extinction = 0.312e-3 * params.rate**0.67 * params.metres
     clear = np.empty_like(scene.depth)
-    for rows in bands(len(clear)):
+    for _, _, rows in strips(clear.shape):
         away = distance(scene.depth[rows], offset=params.offset, far=SKY_FAR * params.reach)
         passed = cv2.exp(away * np.float32(-extinction))
         streaks = np.zeros_like(planes[0][rows])

@@ -8,11 +8,12 @@ import pytest
 from pydantic import TypeAdapter
 
 from degradations import load
-from degradations._atmosphere import bands, distance, enlarged, koschmieder, layout, soften
+from degradations._atmosphere import distance, enlarged, koschmieder, layout, soften
 from degradations._contract import Frame
 from degradations._light import decode, luminance
 from degradations._random import generator
 from degradations._render import render_params
+from degradations._strips import strips
 from degradations.haze import Haze, HazeOptions, optical_depth, sample, veil
 from storage.records import Scene
 
@@ -214,7 +215,7 @@ def test_distance_falls_with_inverse_depth_and_the_sky_is_as_far_as_told() -> No
 
 def test_enlarging_by_bands_is_enlarging_at_once() -> None:
     small = soften(decode(scene_of(150, 170).image), 4.0)
-    parts = [enlarged(small, rows, (150, 170)) for rows in bands(150)]
+    parts = [enlarged(small, rows, (150, 170)) for _, _, rows in strips((150, 9999))]
     whole = enlarged(small, slice(0, 150), (150, 170))
     assert np.array_equal(np.concatenate(parts), whole)
     assert whole.shape == (150, 170, 3)
