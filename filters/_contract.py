@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel
 
@@ -28,11 +28,17 @@ Measure = Callable[[Sequence[Sample]], list[Scores]]
 class Filter(BaseModel, frozen=True, extra="forbid"):
     """Base of the options of a filter; a file of `filters/` exports its class as FILTER.
 
-    subject: whether it looks at clean images or at pairs. cost: order of evaluation, cheapest first.
+    subject: whether it looks at clean images or at pairs. cost: order of evaluation, cheapest first. measures_with: the
+    options that change what is measured, such as a model; all others are thresholds and cost nothing to change.
     """
 
     subject: ClassVar[Literal["image", "pair"]]
     cost: ClassVar[int] = 1
+    measures_with: ClassVar[frozenset[str]] = frozenset()
+
+    def measuring(self) -> Self:
+        """Return this filter with its thresholds at their defaults: what decides the scores and nothing else."""
+        return type(self)(**{name: getattr(self, name) for name in self.measures_with})
 
     def open(self, device: str) -> Measure:
         """Load what is needed on the worker and return the measure: samples to scores, in order."""

@@ -8,31 +8,25 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from flows.card import dataset_card
-from flows.croissant import croissant
 from flows.pipeline import Observer, Pipeline, RunUnits
-from flows.publish import blank_manifest, hashed, numbered, packed_files, publish_version
 from flows.report import write_report
 from flows.settings import Settings
-from flows.verdicts import Judged, judge_pairs
-from storage.canonical import digest, encode
-from storage.commits import code_version
-from storage.errors import SettingsError
+from flows.staging import code, put_in_place, stage_version
+from flows.verdicts import judge_pairs
+from storage.canonical import encode
 from storage.files import publish_bytes, remove_asides
 from storage.ledger import IMAGES, read_table, write_table
 from storage.manifest import read_manifest
-from storage.records import Manifest, PublishedFile, ShardReport
-from storage.shards import shard_list
+from storage.records import Manifest, ShardReport
 
 Row = dict[str, Any]
 
 BUCKETS_PER_PART = 64  # of the ledger of images: some thousands of rows
-STAGES = ("crawl", "clean", "annotate", "degrade", "measure", "pack")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +38,6 @@ class Outcome:
     images: Mapping[str, int]
     pairs: Mapping[str, int]
     unchanged: bool
-
-
-def code() -> str:
-    """Return the version of the code that decides the bytes of a dataset."""
-    return digest([code_version(f"tasks.{stage}") for stage in STAGES])
 
 
 def finished(settings: Settings) -> Manifest | None:
@@ -80,19 +69,27 @@ def run_job(settings: Settings, run_units: RunUnits, observer: Observer, *, vers
     plans, totals = pipeline.plan(scenes, annotated)
     units = pipeline.measure_pairs(plans, pipeline.degrade(plans, cleaned, annotated), cleaned)
     shutil.rmtree(pipeline.work / "publish", ignore_errors=True)
-    filters = settings.filters_of("pair")
-    judged = judge_pairs(
-        units, cleaned, pipeline.surplus, filters=filters, bits=pipeline.bits(totals), work=pipeline.work
-    )
+    filters, bits = settings.filters_of("pair"), pipeline.bits(totals)
+    judged = judge_pairs(units, cleaned, pipeline.surplus, filters=filters, bits=bits, work=pipeline.work)
     packed = pipeline.pack(judged.shards)
     images = _write_images(pipeline.work, unreadable, cleaned, scenes, annotated)
-    manifest = _publish(settings, pipeline, judged, packed, images, version)
-    unchanged = manifest is None
-    current = read_manifest(root) if manifest is None else manifest
+    staged = stage_version(
+        settings,
+        [report.shard.output for report in packed],
+        [*judged.ledger, *images.parts],
+        images.licences,
+        layout={"buckets": pipeline.buckets, **{f"{split}_bits": number for split, number in bits.items()}},
+    )
+    changed = put_in_place(root, staged, expected=version)
     write_report(root)
-    publish_bytes(pipeline.work / "finished.json", encode({**state, "version": current.dataset_version}), kind="commit")
+    note_finished(root, {**state, "version": staged.manifest.dataset_version})
     pairs = {"kept": judged.kept, **judged.rejected}
-    return Outcome(root=root, manifest=current, images=images.counts, pairs=pairs, unchanged=unchanged)
+    return Outcome(root=root, manifest=staged.manifest, images=images.counts, pairs=pairs, unchanged=not changed)
+
+
+def note_finished(root: Path, state: Mapping[str, Any]) -> None:
+    """Write down what the current version was built from, so that the same command again starts nothing."""
+    publish_bytes(root / ".work" / "finished.json", encode(state), kind="commit")
 
 
 def _state(pipeline: Pipeline) -> dict[str, str]:
@@ -159,64 +156,3 @@ def _image_rows(bucket: int, cleaned: ShardReport, scenes: Path, annotated: Shar
 def _blank_image() -> Row:
     texts = dict.fromkeys(("detail", "key", "format", "split", "duplicate_of", "licence", "author"), "")
     return {**texts, "bytes": 0, "width": 0, "height": 0, "scores": {}}
-
-
-def _publish(
-    settings: Settings,
-    pipeline: Pipeline,
-    judged: Judged,
-    packed: Sequence[ShardReport],
-    images: _Images,
-    version: int | None,
-) -> Manifest | None:
-    """Publish a new version and return its manifest, or None if the current one already is this version."""
-    root, staging = pipeline.root, pipeline.work / "publish"
-    staged = {f"ledger/{path.name}": path for path in (*judged.ledger, *images.parts)}
-    shards: list[PublishedFile] = []
-    beside: list[PublishedFile] = []
-    for report in packed:
-        files = packed_files(report.shard.output)
-        shards.append(files["shards"])
-        beside.append(files["annotations"])
-        for folder, middle in (("shards", ""), ("annotations", ".annotations")):
-            for suffix in ("tar", "idx"):
-                staged[f"{folder}/{report.shard.bucket}.{suffix}"] = Path(f"{report.shard.output}{middle}.{suffix}")
-    shards.sort(key=lambda entry: entry.name)
-    for name, content in _written(settings, shards, images.licences).items():
-        publish_bytes(staging / name, content)
-        staged[name] = staging / name
-    plain = {name: file for name, file in staged.items() if not name.endswith(".tar")}
-    manifest = replace(
-        blank_manifest(settings_digest=settings.digest(), code_version=code(), buckets=pipeline.buckets),
-        shards=tuple(shards),
-        files=tuple(sorted((*beside, *hashed(plain)), key=lambda entry: entry.name)),
-    )
-    manifest = numbered(root, manifest)
-    if version not in (None, manifest.dataset_version):
-        came = manifest.dataset_version
-        raise SettingsError(
-            f"version {version} was asked for, but {root} comes to version {came}; ask for that or none"
-        )
-    if (root / "manifest.json").exists() and read_manifest(root) == manifest:
-        return None
-    publish_version(root, staged, manifest)
-    return manifest
-
-
-def _written(settings: Settings, shards: Sequence[PublishedFile], licences: Mapping[str, int]) -> dict[str, bytes]:
-    name, codec = settings.dataset.name, settings.pack.codec
-    by_split = groupby(shards, key=lambda entry: Path(entry.name).name.rsplit("-", 1)[0])
-    lists = {f"shards/{split}.json": shard_list(name, map(_listed, entries)) for split, entries in by_split}
-    described = {
-        **lists,
-        "settings.json": settings.published(),
-        "croissant.json": croissant(name, shards, licences, codec),
-    }
-    texts = {file: json.dumps(content, indent=1, sort_keys=True) + "\n" for file, content in described.items()}
-    return {
-        file: text.encode() for file, text in {**texts, "README.md": dataset_card(settings, shards, licences)}.items()
-    }
-
-
-def _listed(entry: PublishedFile) -> dict[str, Any]:
-    return {"url": Path(entry.name).name, "nsamples": entry.pairs, "filesize": entry.bytes}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -129,7 +129,7 @@ class Pipeline:
 
     def measure_images(self, cleaned: Mapping[int, ShardReport]) -> dict[int, ShardReport]:
         """Measure every clean image once."""
-        options = measure.Options(filters=self.settings.filters_of("image"), device=self.settings.run.device)
+        options = self._measure_options("image")
         units = [
             self._unit("measure", f"{_bucket_name(bucket)}-images", options, (report.shard.output,), [report.sha256])
             for bucket, report in cleaned.items()
@@ -178,7 +178,8 @@ class Pipeline:
         surplus = self._surplus(planned)
         tables, totals = {}, Counter[str]()
         for bucket, rows in planned.items():
-            totals.update(row["split"] for row in rows)
+            for scene in read_table(scenes[bucket]):  # kept or not: verdicts do not move shard borders
+                totals[scene["split"]] += self.settings.mixture.variants
             for name in sorted({row["name"] for row in rows}):
                 chosen = [row for row in rows if row["name"] == name and row["key"] not in surplus]
                 tables[bucket, name] = self._table(f"plan/{_bucket_name(bucket)}-{name}", chosen, PLAN)
@@ -208,7 +209,7 @@ class Pipeline:
         cleaned: Mapping[int, ShardReport],
     ) -> list[PlannedUnit]:
         """Measure every pair once."""
-        options = measure.Options(filters=self.settings.filters_of("pair"), device=self.settings.run.device)
+        options = self._measure_options("pair")
         units = [
             self._unit(
                 "measure",
@@ -289,15 +290,9 @@ class Pipeline:
         return {**alone, **group_by_hash(measured, distance=duplicate.distance)}  # type: ignore[attr-defined]
 
     def _plan_bucket(self, scenes: Path, annotated: ShardReport) -> list[Row]:
-        depth = {
-            row["key"]: row["scores"]
-            for row in read_table(Path(annotated.shard.output + ".parquet"))
-            if not row["reason"]
-        }
-        rows = [
-            {**row, "keep": row["key"] in depth, "scores": {**row["scores"], **depth.get(row["key"], {})}}
-            for row in read_table(scenes)
-        ]
+        annotations = read_table(Path(annotated.shard.output + ".parquet"), columns=("key", "reason"))
+        usable = {row["key"] for row in annotations if not row["reason"]}
+        rows = [{**row, "keep": row["key"] in usable} for row in read_table(scenes)]
         return mixture.plan_bucket(rows, self.settings.mixture, seed=self.settings.seed)
 
     def _surplus(self, planned: Mapping[int, Sequence[Row]]) -> set[str]:
@@ -310,6 +305,10 @@ class Pipeline:
         return DegradeOptions(
             degradations={step: every[step] for step in steps_of(name)}, codec=self.settings.pack.codec
         )
+
+    def _measure_options(self, subject: Literal["image", "pair"]) -> measure.Options:
+        filters = {name: item.measuring() for name, item in self.settings.filters_of(subject).items()}
+        return measure.Options(filters=filters, device=self.settings.run.device)
 
     def _unit(
         self,

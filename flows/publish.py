@@ -50,7 +50,7 @@ def publish_version(root: Path, staged: Mapping[str, Path], manifest: Manifest) 
     write_manifest(root, manifest)
 
 
-def blank_manifest(*, settings_digest: str, code_version: str, buckets: int) -> Manifest:
+def blank_manifest(*, settings_digest: str, code_version: str, layout: Mapping[str, int]) -> Manifest:
     """Return a manifest without files and without a version."""
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -59,7 +59,7 @@ def blank_manifest(*, settings_digest: str, code_version: str, buckets: int) -> 
         code_version=code_version,
         shards=(),
         files=(),
-        layout={"buckets": buckets},
+        layout=dict(layout),
     )
 
 

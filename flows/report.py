@@ -115,7 +115,7 @@ def render(what: Mapping[str, Any]) -> str:
 
 
 def shown(text: str, longest: int = LONGEST) -> str:
-    """Return `text` with what nobody can see, or what turns the writing round, written as escapes, and cut in the middle."""
+    """Return `text`, cut in the middle, with escapes for what nobody can see and what turns the writing round."""
     visible = "".join(f"\\u{ord(letter):04x}" if _is_hidden(letter) else letter for letter in text)
     return visible if len(visible) <= longest else f"{visible[: longest // 2]} ... {visible[-longest // 2 :]}"
 
@@ -150,7 +150,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _settings_text(settings: Mapping[str, Any]) -> str:
-    text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False)
+    lines = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False).split("\n")
+    text = "\n".join(shown(line, LONGEST_SETTINGS) for line in lines)
     return text if len(text) <= LONGEST_SETTINGS else f"{text[:LONGEST_SETTINGS]}\n... the rest stands in settings.json"
 
 

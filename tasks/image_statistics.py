@@ -9,6 +9,7 @@ from storage.records import Image, Plane
 
 SMALL_SIDE = 256
 HIGHLIGHT, SHADOW = 250, 12  # levels of luma
+BRIGHT, SMOOTH = 110, 12  # of sky: luma, and the sum of two Sobel slopes
 GREY_SPREAD, GREY_SHARE = 8, 0.99
 
 _BLOCK = 8  # of the diagonal detail: 16 pixels a side
@@ -20,10 +21,12 @@ def statistics(image: Image) -> dict[str, float]:
     mean_luminance: of linear light, 0 to 1. highlight_fraction, shadow_fraction: of pixels with luma from 250, up to
     12. contrast: standard deviation of luma, of 1. colourfulness: Hasler and Suesstrunk 2003
     (doi:10.1117/12.477378), 0 grey to 109 extremely colourful. noise: standard deviation in levels, in the flattest
-    tenth of the image. texture: mean gradient of luma, levels a pixel, on a copy of short side 256.
+    tenth of the image. texture: mean gradient of luma, levels a pixel, on a copy of short side 256. sky: share of the image, in
+    its upper half, that is bright and smooth.
     """
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     small = _shrunk(image)
+    small_luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     found = {
         "mean_luminance": float(luminance(decode(small)).mean()),
         "highlight_fraction": float(np.count_nonzero(luma >= HIGHLIGHT)) / luma.size,
@@ -31,7 +34,8 @@ def statistics(image: Image) -> dict[str, float]:
         "contrast": float(cv2.meanStdDev(luma)[1][0, 0]) / 255,
         "colourfulness": _colourfulness(small.astype(np.float32)),
         "noise": _noise(luma),
-        "texture": _texture(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)),
+        "texture": _texture(small_luma),
+        "sky": _sky(small_luma),
     }
     return {name: round(value, 6) for name, value in found.items()}
 
@@ -56,6 +60,12 @@ def _colourfulness(rgb: Plane) -> float:
     yellow_blue = 0.5 * (rgb[..., 0] + rgb[..., 1]) - rgb[..., 2]
     spread = np.hypot(red_green.std(dtype=np.float64), yellow_blue.std(dtype=np.float64))
     return float(spread + 0.3 * np.hypot(red_green.mean(dtype=np.float64), yellow_blue.mean(dtype=np.float64)))
+
+
+def _sky(luma: Image) -> float:
+    upper = luma[: max(1, luma.shape[0] // 2)].astype(np.float32)
+    slope = np.abs(cv2.Sobel(upper, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(upper, cv2.CV_32F, 0, 1))
+    return float(np.count_nonzero((upper > BRIGHT) & (slope < SMOOTH))) / luma.size
 
 
 def _noise(luma: NDArray[np.uint8]) -> float:

@@ -148,9 +148,7 @@ def _row(scene: Row, variant: int, name: str, level: int, bucket: Sequence[Row],
 def _second_photograph(scene: Row, key: str, name: str, bucket: Sequence[Row], seed: int) -> str:
     if not any(degradations.load(step).overlay == "photograph" for step in steps_of(name)):
         return ""
-    others = [
-        row for row in bucket if row["keep"] and row["split"] == scene["split"] and row["group"] != scene["group"]
-    ]
+    others = [row for row in bucket if row["split"] == scene["split"] and row["group"] != scene["group"]]
     return others[number(seed, key, "overlay") % len(others)]["key"] if others else ""
 
 
@@ -164,10 +162,11 @@ def _ramp(value: float, low: float, high: float) -> float:
     return min(1.0, max(0.0, (value - low) / (high - low)))
 
 
-# Haze and rain want depth, flare wants bright spots, darkening wants light, motion and moire want texture.
+# Haze and rain want distance, which open sky tells of; flare wants bright spots; darkening wants light. Only what the
+# clean stage knows of every photograph counts, so that no verdict and no annotation moves a plan.
 SUITS: Mapping[str, Callable[[Mapping[str, float]], float]] = {
-    "haze": lambda scores: _ramp(scores.get("depth.spread", 0.4), 0.1, 0.7),
-    "rain": lambda scores: _ramp(scores.get("depth.spread", 0.4), 0.1, 0.7),
-    "flare": lambda scores: _ramp(scores.get("clean.highlight_fraction", 0.001), 0.0, 0.01),
-    "low_light": lambda scores: _ramp(scores.get("clean.mean_luminance", 0.3), 0.05, 0.35),
+    "haze": lambda scores: 0.3 + 0.7 * _ramp(scores.get("clean.sky", 0.06), 0.0, 0.2),
+    "rain": lambda scores: 0.3 + 0.7 * _ramp(scores.get("clean.sky", 0.06), 0.0, 0.2),
+    "flare": lambda scores: _ramp(scores.get("clean.highlight_fraction", 0.005), 0.0, 0.01),
+    "low_light": lambda scores: _ramp(scores.get("clean.mean_luminance", 0.2), 0.05, 0.35),
 }
