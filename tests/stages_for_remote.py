@@ -1,0 +1,84 @@
+"""A stage for test_remote.py, in a module of its own because workers must be able to import it."""
+
+import errno
+import os
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+from pydantic import BaseModel
+
+from storage.errors import SourceError, TransientError
+from storage.records import ShardReport, WorkShard
+from tasks.progress import finished, quarantined, working_on
+
+
+class Options(BaseModel, frozen=True, extra="forbid"):
+    """What befalls whom: keys are inputs of the work shard."""
+
+    dies: tuple[str, ...] = ()  # the worker is killed at these keys
+    dies_once: tuple[str, ...] = ()  # only the first time
+    raises: str = ""
+    seconds: float = 0.0  # per key
+
+
+def run(shard: WorkShard, options: Options) -> ShardReport:
+    """Write the kept keys of `shard` and a line about this process."""
+    note(shard, f"{os.getpid()} {cv2.getNumThreads()} {os.environ.get('OMP_NUM_THREADS')} {__file__} {time.time()}")
+    fail(shard, options.raises)
+    rejected = quarantined(shard)
+    kept = [key for key in shard.inputs if key not in rejected]
+    for key in kept:
+        working_on(shard, key)
+        once = Path(f"{shard.output}.{key}.died")
+        if key in options.dies or (key in options.dies_once and not once.exists()):
+            once.touch()
+            os._exit(1)
+        time.sleep(options.seconds)
+    text = " ".join(kept).encode()
+    Path(f"{shard.output}.txt").write_bytes(text)
+    finished(shard)
+    crashes = {"crash": len(shard.inputs) - len(kept)} if len(kept) < len(shard.inputs) else {}
+    return ShardReport(shard=shard, kept=len(kept), rejected=crashes, bytes=len(text), sha256=sha256(text).hexdigest())
+
+
+class Model:
+    """The stage with weights: notes each loading."""
+
+    def __init__(self, options: Options, device: str) -> None:
+        self._options = options
+        self._name = f"{os.getpid()}-{time.monotonic_ns()}-{device}"
+
+    def run(self, shard: WorkShard) -> ShardReport:
+        """Do `shard`, noting which model did."""
+        note(shard, self._name, suffix="model")
+        return run(shard, self._options)
+
+
+def open(options: Options, device: str) -> Model:  # noqa: A001 (the contract)
+    """Load the "weights"."""
+    if options.raises == "load":
+        raise SourceError("no_weights", "there are no weights")
+    return Model(options, device)
+
+
+def note(shard: WorkShard, line: str, suffix: str = "notes") -> None:
+    """Append `line` to the shard's notes."""
+    with Path(f"{shard.output}.{suffix}").open("a") as file:
+        file.write(f"{line}\n")
+
+
+def fail(shard: WorkShard, how: str) -> None:
+    """Raise what `how` says."""
+    tries = len(Path(f"{shard.output}.notes").read_text().splitlines())
+    if how == "source":
+        raise SourceError("not_an_image", "cat.jpg is not an image")
+    if how == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), shard.output)
+    if how == "value":
+        raise ValueError("severity must be in [0, 1], got 1.4")
+    if how == "network once" and tries == 1:
+        raise TransientError("no answer")
+    if how == "memory" or (how == "memory once" and tries == 1):
+        raise MemoryError("no room for 8 GiB")

@@ -1,0 +1,225 @@
+"""Units on a real Ray: one cluster for the module, and two drivers in processes of their own."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from flows.quiet import silence
+from storage.commits import read_commit
+from storage.errors import PairForgeError, SourceError
+from storage.records import ShardReport, WorkShard
+from tasks.units import InProcess, Interrupted, Unit, Workers
+
+pytestmark = pytest.mark.stack
+ROOT = Path(__file__).parents[1]
+STAGE = "stages_for_remote"
+
+
+@pytest.fixture(scope="module")
+def stages() -> Iterator[None]:
+    """The stage's module, importable here and by every process started from here."""
+    tests = str(Path(__file__).parent)
+    with patch.dict(os.environ, {"PYTHONPATH": tests}), patch.object(sys, "path", [tests, *sys.path]):
+        os.environ.pop("RAY_ADDRESS", None)
+        silence(Path("/nonexistent"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster(stages: None) -> Iterator[Workers]:
+    from tasks.remote import Cluster
+
+    with Cluster(2) as workers:
+        yield workers
+
+
+def units(folder: Path, count: int, *, actor: bool = False, **options: object) -> list[Unit]:
+    from stages_for_remote import Options
+
+    folder.mkdir(exist_ok=True)
+    shards = [
+        WorkShard(stage="test", bucket=f"{n}", inputs=(f"{n}a", f"{n}b", f"{n}c"), output=str(folder / f"{n}"), seed=0)
+        for n in range(count)
+    ]
+    return [Unit(stage=STAGE, shard=shard, options=Options(**options), actor=actor) for shard in shards]
+
+
+def run(workers: Workers, work: list[Unit], stop: threading.Event | None = None) -> list[ShardReport]:
+    return workers.run(work, on_done=lambda report: None, stop=stop or threading.Event())
+
+
+def notes(folder: Path, suffix: str = "notes") -> list[list[str]]:
+    return [line.split() for path in folder.glob(f"*.{suffix}") for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("actor", [False, True])
+def test_two_workers_do_what_one_process_does(cluster: Workers, tmp_path: Path, actor: bool) -> None:
+    seen: list[ShardReport] = []
+    with InProcess() as alone:
+        expected = run(alone, units(tmp_path / "one", 7, actor=actor))
+    reports = cluster.run(units(tmp_path / "two", 7, actor=actor), on_done=seen.append, stop=threading.Event())
+    assert [replace(report, shard=expected[n].shard) for n, report in enumerate(reports)] == expected
+    assert sorted(report.shard.bucket for report in seen) == [report.shard.bucket for report in reports]
+    assert all(read_commit(report.shard.output) == report for report in reports)
+
+
+def test_workers_are_single_threaded_processes(cluster: Workers, tmp_path: Path) -> None:
+    run(cluster, units(tmp_path, 2) + units(tmp_path / "actors", 2, actor=True))
+    lines = notes(tmp_path) + notes(tmp_path / "actors")
+    assert {(cv2_threads, omp_threads) for _, cv2_threads, omp_threads, *_ in lines} == {("1", "1")}
+    assert str(os.getpid()) not in {pid for pid, *_ in lines}
+
+
+@pytest.mark.parametrize("actor", [False, True])
+def test_image_that_kills_its_worker_costs_only_itself(cluster: Workers, tmp_path: Path, actor: bool) -> None:
+    reports = run(cluster, units(tmp_path, 5, actor=actor, dies=("1b",)))
+    assert [(report.kept, dict(report.rejected)) for report in reports] == [
+        (2, {"crash": 1}) if n == 1 else (3, {}) for n in range(5)
+    ]
+    assert [path.name for path in tmp_path.glob("*.quarantine.json")] == ["1.quarantine.json"]
+
+
+def test_image_that_kills_its_worker_once_costs_nothing(cluster: Workers, tmp_path: Path) -> None:
+    reports = run(cluster, units(tmp_path, 3, dies_once=("1b",)))
+    assert [report.kept for report in reports] == [3, 3, 3]
+    assert len(notes(tmp_path)) == 4
+    assert list(tmp_path.glob("*.quarantine.json")) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "message"),
+    [
+        ("source", SourceError, "cat.jpg is not an image"),
+        ("full", OSError, "No space left"),
+        ("value", ValueError, "got 1.4"),
+        ("memory", PairForgeError, "test 0 needs more memory"),
+    ],
+)
+def test_errors_of_a_worker_arrive_as_themselves(
+    cluster: Workers, tmp_path: Path, how: str, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        run(cluster, units(tmp_path, 1, raises=how))
+    assert caught.type is kind
+    assert not isinstance(caught.value, OSError) or caught.value.errno == errno.ENOSPC
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("how", ["network once", "memory once"])
+def test_what_may_pass_is_tried_again(cluster: Workers, tmp_path: Path, how: str) -> None:
+    assert [report.kept for report in run(cluster, units(tmp_path, 2, raises=how))] == [3, 3]
+
+
+def test_weights_are_loaded_once_by_each_actor_until_their_stage_is_retired(cluster: Workers, tmp_path: Path) -> None:
+    for wave in range(3):
+        run(cluster, units(tmp_path / f"{wave}", 6, actor=True))
+    loaded = {model for wave in range(3) for (model,) in notes(tmp_path / f"{wave}", "model")}
+    cluster.retire(STAGE)
+    run(cluster, units(tmp_path / "after", 2, actor=True))
+    assert 1 <= len(loaded) <= 2
+    assert loaded.isdisjoint(model for (model,) in notes(tmp_path / "after", "model"))
+
+
+def test_error_while_loading_weights_arrives_as_itself(cluster: Workers, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there are no weights"):
+        run(cluster, units(tmp_path, 1, actor=True, raises="load"))
+
+
+@pytest.mark.parametrize("actor", [False, True])
+def test_stop_event_ends_the_wave_and_what_is_in_flight(cluster: Workers, tmp_path: Path, actor: bool) -> None:
+    stop, began = threading.Event(), time.monotonic()
+    threading.Timer(0.5, stop.set).start()
+    with pytest.raises(Interrupted):
+        run(cluster, units(tmp_path / "slow", 6, actor=actor, seconds=60), stop)
+    assert time.monotonic() - began < 5
+    run(cluster, units(tmp_path / "next", 2))
+    assert time.monotonic() - began < 30  # not the three minutes that each abandoned unit would take
+    assert list((tmp_path / "slow").glob("*.txt")) == []
+
+
+DRIVER = """
+import logging, os, threading
+from pathlib import Path
+from flows.quiet import silence
+silence(Path("/nonexistent"))
+logging.disable()
+from tasks.remote import Cluster
+from test_remote import units
+with Cluster(2) as cluster:
+    print(os.getpid(), flush=True)
+    cluster.run(units(Path({folder!r}), 3, **{options!r}), on_done=lambda report: None, stop=threading.Event())
+print("done")
+"""
+
+
+def start_driver(folder: Path, **options: object) -> subprocess.Popen[str]:
+    """Start a driver from inside another checkout, whose packages fail when imported."""
+    other = folder / "other-checkout"
+    for package in ("storage", "tasks"):
+        (other / package).mkdir(parents=True)
+        (other / package / "__init__.py").write_text("raise RuntimeError('the other checkout')")
+    script = folder / "driver" / "driver.py"
+    script.parent.mkdir()
+    script.write_text(DRIVER.format(folder=str(folder / "out"), options=options))
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(script)],
+        cwd=other,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def sessions(pid: int) -> list[Path]:
+    return list((Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray").glob(f"s*_{pid}"))
+
+
+def members(session: Path) -> list[str]:
+    """The processes whose command line or log names the session."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            log = str((process / "fd" / "1").readlink()) if process.name.isdigit() else ""
+            if log.startswith(f"{session}/") or session.name.encode() in (process / "cmdline").read_bytes():
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
+
+
+def until(condition: Callable[[], object], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not (met := bool(condition())) and time.monotonic() < end:
+        time.sleep(0.05)
+    return met
+
+
+def test_run_inside_another_checkout_is_ours_silent_and_leaves_nothing(stages: None, tmp_path: Path) -> None:
+    driver = start_driver(tmp_path, dies=("1b",))
+    output, errors = driver.communicate(timeout=120)
+    assert (output, errors, driver.returncode) == (f"{driver.pid}\ndone\n", "", 0)
+    assert len(list((tmp_path / "out").glob("*.txt"))) == 3
+    assert sessions(driver.pid) == []
+
+
+def test_kill_9_of_the_driver_orphans_nothing(stages: None, tmp_path: Path) -> None:
+    driver = start_driver(tmp_path, seconds=60)
+    assert until(lambda: list((tmp_path / "out").glob("*.on")), 60)
+    (session,) = sessions(driver.pid)
+    assert len(members(session)) >= 5
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    assert until(lambda: not members(session), 5), members(session)
+    assert until(lambda: not session.exists(), 5)
