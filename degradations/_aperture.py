@@ -11,17 +11,19 @@ from functools import cache
 
 import cv2
 import numpy as np
+from scipy.fft import rfft2
 
 from degradations._contract import Light
 from degradations._random import uniform_field
 from storage.records import Image
 
 PUPIL = 256  # samples across the pupil plane
-ANGLES, RADII = 512, 128
+ANGLES, RADII = 512, 96
 NEAR, FAR = 0.002, 3.0  # radii of the first and last sample, in short sides of the image
 STEP = math.log(FAR / NEAR) / (RADII - 1)
 WAVELENGTHS = (610.0, 540.0, 465.0)  # nm, the middle of the red, green and blue band
-BAND = 5  # samples: a band of +-14 %
+_BAND = 3  # samples: a band of +-12 %
+_LOBES = 12  # points of the smooth noise over the angle
 _SPECTRUM_EDGE = 0.9  # short sides from the lamp at which the pupil's spectrum ends
 
 
@@ -30,7 +32,7 @@ class Aperture:
     """The pupil of a lens.
 
     blades: 5 to 11. roundness: 0 polygon to 1 circle. rotation: radians. dust, scratches: how many. smear: strength of
-    parallel wipe marks in [0, 1], seed: of where dust, scratches and smear are.
+    parallel wipe marks in [0, 1], seed: of where dust, scratches, smear and lobes are.
     """
 
     blades: int
@@ -79,44 +81,48 @@ def _soil(opening: Image, aperture: Aperture, reach: float) -> None:
 
 
 def star(aperture: Aperture) -> Light:
-    """Return the diffraction pattern of white light over angle and log radius, float32 (ANGLES, RADII, 3).
+    """Return the diffraction pattern of green light over angle and log radius, float32 (ANGLES, RADII), mean about 1.
 
-    Row: angle from 0 to 2 pi. Column: log radius from NEAR to FAR. The mean over the angles is 1 at every radius: only
-    the contrast between directions is kept, the fall with the radius is the lens's (scatter), not the pupil's.
+    Row: angle from 0 to 2 pi. Column: log radius from NEAR to FAR. Only the contrast between directions is kept, the
+    fall with the radius is that of the lens (scatter), not of the pupil. Other colours are moved along the radius.
     """
-    polar = cv2.remap(_spectrum(pupil(aperture)), *_polar_maps(), cv2.INTER_LINEAR)
-    polar /= np.maximum(polar.mean(axis=0), np.float32(1e-12))
+    half = cv2.remap(_spectrum(pupil(aperture)), *_polar_maps(), cv2.INTER_LINEAR)
+    half /= np.maximum(half.mean(axis=0), np.float32(1e-12))
     if aperture.smear > 0:
-        polar += np.float32(aperture.smear) * _smear(aperture)[:, None]
-    polar = cv2.blur(polar, (BAND, 1), borderType=cv2.BORDER_REPLICATE)
-    polar /= polar.mean(axis=0)
-    return np.asarray(cv2.merge([_shifted(polar, length) for length in WAVELENGTHS]), dtype=np.float32)
+        half += np.float32(aperture.smear) * _smear(aperture)[:, None]
+    half = cv2.blur(half, (_BAND, 1), borderType=cv2.BORDER_REPLICATE)
+    half /= half.mean(axis=0)
+    quarter = ANGLES // 4  # the half turn begins at -pi / 2
+    return np.concatenate((half[quarter:], half, half[:quarter])) * _lobes(aperture)[:, None]
 
 
 @cache
 def _polar_maps() -> tuple[Light, Light]:
-    """Return the column and row of the spectrum at each angle and log radius."""
+    """Return the column and row of the spectrum at each angle and log radius: half a turn, the other is the same."""
     radius = np.minimum(NEAR * np.exp(np.arange(RADII) * STEP) / _SPECTRUM_EDGE, 1) * (PUPIL / 2 - 2)
-    angle = np.arange(ANGLES)[:, None] * (2 * math.pi / ANGLES)
-    columns, rows = PUPIL / 2 + np.cos(angle) * radius, PUPIL / 2 + np.sin(angle) * radius
+    angle = np.arange(ANGLES // 2)[:, None] * (2 * math.pi / ANGLES) - math.pi / 2
+    columns, rows = np.cos(angle) * radius, PUPIL / 2 + np.sin(angle) * radius
     return columns.astype(np.float32), rows.astype(np.float32)
 
 
 def _spectrum(transmission: Light) -> Light:
-    swing = (np.arange(PUPIL) % 2 * -2 + 1).astype(np.float32)  # moves zero frequency to the middle
-    waves = cv2.dft(transmission * swing * swing[:, None], flags=cv2.DFT_COMPLEX_OUTPUT)
-    real, imaginary = cv2.split(waves)
-    return np.asarray(real * real + imaginary * imaginary, dtype=np.float32)
+    """Return the squared Fourier transform, float32 (PUPIL, PUPIL / 2 + 1), vertical frequency 0 in the middle."""
+    swing = (np.arange(PUPIL, dtype=np.float32) % 2 * -2 + 1)[:, None]  # moves frequency 0 to the middle
+    waves = rfft2(transmission * swing)
+    return np.asarray(waves.real**2 + waves.imag**2, dtype=np.float32)
 
 
 def _smear(aperture: Aperture) -> Light:
-    """Return the light over the angle that parallel wipe marks scatter across themselves, float32 (ANGLES,)."""
+    """Return the light over half a turn that parallel wipe marks scatter across themselves, float32."""
     tilt, width = uniform_field((2,), aperture.seed, stream=1)
-    distance = np.abs(np.sin(np.arange(ANGLES) * (2 * math.pi / ANGLES) - math.pi * float(tilt)))
+    distance = np.abs(np.sin(np.arange(ANGLES // 2) * (2 * math.pi / ANGLES) - math.pi * float(tilt)))
     return np.asarray(12 * np.exp(-((distance / (0.02 + 0.1 * float(width))) ** 2)), dtype=np.float32)
 
 
-def _shifted(polar: Light, wavelength: float) -> Light:
-    """Return the pattern of `wavelength`, whose size is proportional to it: moved along the log radius."""
-    shift = round(math.log(wavelength / WAVELENGTHS[1]) / STEP)
-    return np.ascontiguousarray(polar[:, np.clip(np.arange(RADII) - shift, 0, RADII - 1)])
+def _lobes(aperture: Aperture) -> Light:
+    """Return the uneven spread of the glare over the angle, float32 (ANGLES,), mean 1: no lens is clean all round."""
+    heights = uniform_field((1, _LOBES), aperture.seed, stream=2)
+    columns = np.arange(ANGLES, dtype=np.float32)[None, :] * np.float32(_LOBES / ANGLES)
+    smooth = cv2.remap(heights, columns, np.zeros_like(columns), cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
+    spread = np.exp(np.float32(2.5) * smooth[0])
+    return np.asarray(spread / spread.mean(), dtype=np.float32)

@@ -13,8 +13,11 @@ import numpy as np
 from degradations._aperture import ANGLES, FAR, NEAR, RADII, STEP, WAVELENGTHS, Aperture, outline, star
 from degradations._area import coarse
 from degradations._contract import Light
+from degradations._fields import lattice
 
 GRID = 256
+_SMOOTH = 64  # pixels along the short side of what is far out of focus
+_MOST_SHIFT = 3  # samples of log radius between green and another colour, at most
 _ABERRATION = np.array([0.97, 1.0, 1.03], dtype=np.float32)  # size of a ghost by channel
 _RADII = (NEAR * np.exp(np.arange(RADII) * STEP)).astype(np.float32)
 
@@ -62,7 +65,7 @@ def stray_light(params: Any, shape: tuple[int, int], visible: tuple[float, ...],
         if params.anamorphic > 0:
             glow += _anamorphic(params, down, across)
         field += (glow + np.float32(params.veil)) * colour
-    return field
+    return field * _grease(params, grid)[..., None] if params.grease > 0 else field
 
 
 def rays(params: Any) -> Light:
@@ -74,12 +77,17 @@ def rays(params: Any) -> Light:
     glare = (_RADII + np.float32(params.core)) ** np.float32(-params.falloff) * np.exp(
         np.float32(-params.decay) * _RADII
     )
-    rough = np.float32(params.shimmer) * glare[:, None]
-    texture = np.minimum(contrast[..., 1:2], 4) * rough + (glare[:, None] - rough)
-    texture = texture + _halo(params)
-    if params.streaks > 0:
-        texture += _streaks(params, contrast)
-    return np.concatenate((texture, texture[:1]))
+    rough = np.float32(params.shimmer) * glare
+    neutral = np.minimum(contrast, 4) * rough + (glare - rough)
+    peaks = _peaks(params, contrast)
+    texture = np.empty((ANGLES + 1, RADII, 3), np.float32)
+    for channel, wavelength in enumerate(WAVELENGTHS):
+        shift = round(math.log(wavelength / WAVELENGTHS[1]) / STEP)
+        moved = peaks[:, _MOST_SHIFT - shift : _MOST_SHIFT - shift + RADII]
+        rows = neutral + moved * _fall(params, wavelength) + _halo(params, wavelength)
+        texture[:-1, :, channel] = rows
+    texture[-1] = texture[0]
+    return texture
 
 
 def aperture_of(params: Any) -> Aperture:
@@ -95,20 +103,24 @@ def aperture_of(params: Any) -> Aperture:
     )
 
 
-def _streaks(params: Any, contrast: Light) -> Light:
+def _peaks(params: Any, contrast: Light) -> Light:
+    """Return the streaks of the star, what stands out of the glare, with _MOST_SHIFT more radii at both ends."""
     peaks = np.maximum(contrast - np.float32(1.5), 0)
-    lengths = np.array(WAVELENGTHS, np.float32) * np.float32(params.streak_length / WAVELENGTHS[1])
-    fall = np.exp(-_RADII[:, None] / lengths) * (_RADII[:, None] + np.float32(params.core)) ** np.float32(-0.8)
     peaks *= np.minimum(np.sqrt(peaks), 3)
-    peaks *= np.float32(0.2 * params.streaks) * fall
-    return np.asarray(peaks, dtype=np.float32)
+    peaks *= np.float32(0.2 * params.streaks)
+    return np.asarray(cv2.copyMakeBorder(peaks, 0, 0, _MOST_SHIFT, _MOST_SHIFT, cv2.BORDER_REPLICATE))
 
 
-def _halo(params: Any) -> Light:
-    # Diffracted red lies outside: the ring's radius grows with the wavelength.
-    rings = np.array(WAVELENGTHS, np.float32) * np.float32(params.halo_radius / WAVELENGTHS[1])
-    width = np.float32(0.1 * params.halo_radius)
-    return np.asarray(np.float32(params.halo) * np.exp(-(((_RADII[:, None] - rings) / width) ** 2)), dtype=np.float32)
+def _fall(params: Any, wavelength: float) -> Light:
+    """Return how streaks of `wavelength` fade with the radius: their length is proportional to it."""
+    length = np.float32(params.streak_length * wavelength / WAVELENGTHS[1])
+    return np.asarray(np.exp(-_RADII / length) * (_RADII + np.float32(params.core)) ** np.float32(-0.8))
+
+
+def _halo(params: Any, wavelength: float) -> Light:
+    """Return the ring around the source over the radius; diffracted red lies outside."""
+    ring, width = np.float32(params.halo_radius * wavelength / WAVELENGTHS[1]), np.float32(0.1 * params.halo_radius)
+    return np.asarray(np.float32(params.halo) * np.exp(-(((_RADII - ring) / width) ** 2)), dtype=np.float32)
 
 
 def _offsets(grid: tuple[int, int], shape: tuple[int, int], source: Source) -> tuple[Light, Light]:
@@ -129,6 +141,17 @@ def _look_up(texture: Light, down: Light, across: Light, params: Any) -> Light:
     radius = (radius - np.float32(math.log(NEAR))) * np.float32(1 / STEP)
     angle *= np.float32(ANGLES / (2 * math.pi))
     return np.asarray(cv2.remap(texture, radius, angle, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _grease(params: Any, grid: tuple[int, int]) -> Light:
+    """Return how unevenly a film on the front lens, far out of focus, scatters: float32 (h, w), about 1."""
+    small = coarse(grid, _SMOOTH)
+    film = lattice(small, params.grease_seed, cell=260) + np.float32(0.6) * lattice(
+        small, params.grease_seed, cell=90, stream=1
+    )
+    film = cv2.resize(film, grid[::-1], interpolation=cv2.INTER_LINEAR).reshape(grid)
+    film = film[:: -1 if params.flip_rows else 1, :: -1 if params.flip_columns else 1]
+    return np.asarray(np.exp(np.float32(params.grease) * film), dtype=np.float32)
 
 
 def _anamorphic(params: Any, down: Light, across: Light) -> Light:

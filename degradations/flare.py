@@ -49,13 +49,15 @@ class Flare:
     """A lens, a source of light and how bright it is.
 
     gain: of the stray light, 0 none. source: where it comes from; sources: (row, column, red, green, blue) each,
-    position in shares of height and width. lamp_radius (px at 1024) and lamp_light (1 is white): of an inserted lamp.
+    position in shares of height and width. lamp_radius (px at 1024) and lamp_light (1 is white): of an inserted lamp,
+    which fades to half at 0.9 radii.
 
     blades 5 to 11, roundness 0 to 1, rotation (radians), dust, scratches (counts), smear 0 to 1, aperture_seed: the
     aperture. core (short sides), falloff, decay: the glare (r + core)^-falloff e^(-decay r), r in short sides; shimmer
     0 to 1: how much its rays differ. streaks, streak_length (short sides): the star. halo, halo_radius (short sides).
     ghosts: (along, radius, light, red, green, blue, hollow) each, see `_glare.Ghost`. anamorphic, anamorphic_length
-    (short sides): the horizontal line. veil: uniform light. All strengths at gain 1.
+    (short sides): the horizontal line. veil: uniform light. All strengths at gain 1. grease, grease_seed: log
+    unevenness of the whole, from a film on the front lens.
 
     flip_rows, flip_columns: the lens, or the pattern, mirrored. pattern_gamma 1.8 to 2.2, 0 when no pattern is used.
     """
@@ -84,6 +86,8 @@ class Flare:
     anamorphic: float
     anamorphic_length: float
     veil: float
+    grease: float
+    grease_seed: int
     flip_rows: bool
     flip_columns: bool
     pattern_gamma: float
@@ -123,13 +127,13 @@ def _field(params: Flare, scene: Scene, shape: tuple[int, int], short: int) -> L
 def _lamp(params: Flare, shape: tuple[int, int]) -> tuple[slice, slice, Light]:
     """Return the rows and columns that the lamp covers and its coverage, float32 in [0, 1]."""
     source, radius = Source(*params.sources[0]), max(0.5, pixels(params.lamp_radius, shape))
-    reach = 1.5 * radius + 1
+    reach = 2 * radius + 1
     middle = (source.row * shape[0] - 0.5, source.column * shape[1] - 0.5)
     spans = [slice(max(0, int(at - reach)), max(0, int(at + reach) + 2)) for at in middle]
     rows, columns = (np.arange(size, dtype=np.float32)[span] for size, span in zip(shape, spans, strict=True))
     distance = np.hypot(rows[:, None] - np.float32(middle[0]), columns[None, :] - np.float32(middle[1]))
-    edge = np.clip((np.float32(1.5) - distance / np.float32(radius)), 0, 1)
-    return spans[0], spans[1], edge * edge * (3 - 2 * edge)
+    ratio = distance * np.float32(0.5 / radius)
+    return spans[0], spans[1], np.maximum(1 - ratio * ratio, 0) ** 3
 
 
 def _unhidden(params: Flare, scene: Scene, rows: slice, columns: slice) -> Light:
@@ -182,14 +186,14 @@ def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flar
     pattern = chance(rng, options.pattern_share) and "flare" in scene.overlays
     found = _highlights(scene.image)
     kind = choice(rng, _KINDS, (0.5 if found else 0.0, 0.3, 0.2))
-    inserted = (uniform(rng, 0.08, 0.7), uniform(rng, 0.06, 0.94), *_colour(rng))
+    inserted = (uniform(rng, 0.05, 0.8), uniform(rng, 0.04, 0.96), *_colour(rng))
     outside = (*_outside(rng), *_colour(rng))
     sources = {"highlight": found, "inserted": (inserted,), "off_frame": (outside,), "pattern": ()}[kind]
     return Flare(
         gain=0.0,
         source="pattern" if pattern else kind,
         sources=sources,
-        lamp_radius=log_uniform(rng, 3, 14),
+        lamp_radius=log_uniform(rng, 3, 12),
         lamp_light=log_uniform(rng, 2, 8),
         blades=integer(rng, 5, 11),
         roundness=uniform(rng, 0, 0.8),
@@ -201,7 +205,7 @@ def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flar
         core=log_uniform(rng, 0.003, 0.015),
         falloff=uniform(rng, 1.0, 1.7),
         decay=uniform(rng, 1.2, 3.5),
-        shimmer=uniform(rng, 0.15, 0.8),
+        shimmer=uniform(rng, 0.3, 0.9),
         streaks=log_uniform(rng, 0.1, 3) if chance(rng, 0.85) else 0.0,
         streak_length=log_uniform(rng, 0.08, 0.6),
         halo=log_uniform(rng, 0.5, 3) if chance(rng, 0.3) else 0.0,
@@ -209,7 +213,9 @@ def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flar
         ghosts=_ghosts(rng) if chance(rng, 0.7) else (),
         anamorphic=log_uniform(rng, 5, 30) if chance(rng, 0.1) else 0.0,
         anamorphic_length=log_uniform(rng, 0.15, 0.8),
-        veil=log_uniform(rng, 0.05, 0.5),
+        veil=log_uniform(rng, 0.06, 0.5),
+        grease=uniform(rng, 0.3, 0.65),
+        grease_seed=seed(rng),
         flip_rows=chance(rng, 0.5),
         flip_columns=chance(rng, 0.5),
         pattern_gamma=uniform(rng, 1.8, 2.2) if pattern else 0.0,
@@ -264,7 +270,7 @@ def _lamp_at(light: Light, inside: Any, stats: Any, centre: Any) -> tuple[float,
     area, width, height = (int(stats[column]) for column in (cv2.CC_STAT_AREA, cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT))
     ring = cv2.dilate(inside.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool) & ~inside
     around = light[ring].mean(axis=0) if ring.any() else np.ones(3, np.float32)
-    if area < 0.35 * width * height or around.mean() > 0.35:
+    if area < 0.35 * width * height or around.mean() > 0.3:
         return None
     colour = 0.5 + 0.5 * around / max(float(around.max()), 1e-6)
     row, column = (centre[1] + 0.5) / light.shape[0], (centre[0] + 0.5) / light.shape[1]

@@ -4,16 +4,17 @@ import dataclasses
 import json
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
 from degradations._contract import Frame
 from degradations._glare import stray_light
-from degradations._light import decode
+from degradations._light import decode, encode, linear_to_srgb
 from degradations._random import generator
 from degradations._render import render_params
-from degradations.flare import DEGRADATION, Flare, FlareOptions, apply, sample
+from degradations.flare import DEGRADATION, Flare, FlareOptions, _draw, apply, sample
 from storage.records import Image, Scene
 
 BORDERS = ((0.0, 0.10), (0.10, 0.20), (0.20, 0.50), (0.50, 0.80), (0.80, 1.0))
@@ -119,3 +120,122 @@ def test_nuisance_values_do_not_depend_on_severity() -> None:
 def test_params_survive_json(seed: int) -> None:
     params = drawn(seed)
     assert TypeAdapter(Flare).validate_python(json.loads(json.dumps(dataclasses.asdict(params)))) == params
+
+
+def inserted(**changes: Any) -> Flare:
+    lamp = {"source": "inserted", "sources": ((0.5, 0.5, 1.0, 0.9, 0.8),), "lamp_radius": 40.0, "lamp_light": 4.0}
+    return drawn(7, **{**lamp, **changes})
+
+
+def test_inserted_lamp_stands_in_both_images_at_the_same_place() -> None:
+    scene = scene_of(photograph(seed=3))
+    added = flared(inserted(), scene).clean - decode(scene.image)
+    row, column = np.unravel_index(added.sum(axis=2).argmax(), added.shape[:2])
+    assert abs(row - 96) <= 1
+    assert abs(column - 128) <= 1
+    assert not added[:60].any()
+
+
+@pytest.mark.parametrize("source", ["highlight", "off_frame"])
+def test_source_of_the_photograph_or_off_the_frame_leaves_the_clean_image_alone(source: Any) -> None:
+    scene = scene_of(photograph())
+    assert render_params(scene, [(DEGRADATION, inserted(source=source))]).clean is scene.image
+
+
+def test_highlight_is_found_where_the_lamp_is() -> None:
+    image = (photograph() // 4).astype(np.uint8)
+    cv2.circle(image, (200, 40), 4, (255, 255, 255), -1)
+    found = [drawn(seed, scene=scene_of(image)) for seed in range(20)]
+    places = [flare.sources[0][:2] for flare in found if flare.source == "highlight"]
+    assert places
+    np.testing.assert_allclose(places, [(40.5 / 192, 200.5 / 256)] * len(places), atol=0.01)
+
+
+def test_lamp_behind_a_segment_is_hidden_by_it_and_flares_less() -> None:
+    segments = np.zeros((192, 256), np.uint8)
+    segments[:, 132:] = 1
+    free, half = (scene_of(photograph(), segments=labels) for labels in (np.zeros_like(segments), segments))
+    whole, hidden = flared(inserted(), free), flared(inserted(), half)
+    np.testing.assert_array_equal(hidden.clean[:, 132:], decode(half.image)[:, 132:])
+    np.testing.assert_array_equal(hidden.clean[:, :132], whole.clean[:, :132])
+    glare = [(frame.degraded - frame.clean).mean() for frame in (whole, hidden)]
+    assert 0.3 < glare[1] / glare[0] < 0.9
+
+
+def test_pattern_is_added_gamma_decoded_and_mirrored_as_recorded() -> None:
+    pattern = photograph(192, 256, seed=8)
+    scene = scene_of(photograph(), overlays={"flare": pattern})
+    options = FlareOptions(pattern_share=1)
+    params = dataclasses.replace(
+        sample(generator(3), 0.5, scene, options), gain=0.5, flip_rows=True, flip_columns=False
+    )
+    added = flared(params, scene).degraded - decode(scene.image)
+    assert params.source == "pattern"
+    np.testing.assert_allclose(added, 0.5 * (pattern[::-1] / 255) ** params.pattern_gamma, atol=2e-3)
+
+
+def test_patterns_are_mirrored_both_ways_and_used_in_the_share_asked_for() -> None:
+    scene = scene_of(photograph(), overlays={"flare": photograph(seed=8)})
+    found = [sample(generator(seed), 0.5, scene, FlareOptions(pattern_share=0.5)) for seed in range(40)]
+    patterns = [flare for flare in found if flare.source == "pattern"]
+    assert 8 < len(patterns) < 32
+    assert len({(flare.flip_rows, flare.flip_columns) for flare in patterns}) == 4
+
+
+def test_ghosts_lie_on_the_line_from_the_source_through_the_optical_centre() -> None:
+    ghost = (0.6, 0.05, 50.0, 1.0, 1.0, 1.0, 0.0)
+    source = (0.2, 0.3, 1.0, 1.0, 1.0)
+    bare, full = (drawn(2, sources=(source,), ghosts=ghosts, grease=0.0) for ghosts in ((), (ghost,)))
+    added = (stray_light(full, (256, 256), (1.0,)) - stray_light(bare, (256, 256), (1.0,)))[..., 1]
+    rows, columns = np.mgrid[:256, :256] + 0.5
+    centroid = (rows * added).sum() / added.sum() / 256, (columns * added).sum() / added.sum() / 256
+    np.testing.assert_allclose(centroid, (0.5 + 0.6 * 0.3, 0.5 + 0.6 * 0.2), atol=0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_resolution_does_not_change_the_harm(seed: int) -> None:
+    large = photograph(1024, 1280, seed)
+    params = drawn(seed, 0.7, scene_of(large))
+    copies = [cv2.resize(large, (1280 // k, 1024 // k), interpolation=cv2.INTER_AREA) for k in (1, 2, 4)]
+    decibels = [10 * np.log10(harm(scene_of(image), params)[0]) for image in copies]
+    assert max(decibels) - min(decibels) < 1.5
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (17, 1031), (1031, 17), (3, 2)])
+@pytest.mark.parametrize("value", [0, 255])
+def test_odd_pictures_neither_fail_nor_change_shape(shape: tuple[int, int], value: int) -> None:
+    for seed in range(4):
+        scene = scene_of(np.full((*shape, 3), value, np.uint8), segments=np.zeros(shape, np.uint8))
+        params = drawn(seed, 0.9, scene)
+        assert np.isfinite(params.gain)
+        assert render_params(scene, [(DEGRADATION, params)]).degraded.shape == (*shape, 3)
+
+
+def test_apply_leaves_its_arguments_alone_and_repeats() -> None:
+    scene = scene_of(photograph())
+    light = decode(scene.image)
+    frames = [apply(Frame(degraded=light, clean=light), inserted(), scene) for _ in range(2)]
+    assert np.array_equal(encode(light), scene.image)
+    assert np.array_equal(frames[0].degraded, frames[1].degraded)
+
+
+def largest_correlation(count: int) -> float:
+    """The largest of all correlations of two stray lights, as a screen shows them, of the seeds below `count`."""
+    scene = scene_of(np.full((64, 64, 3), 90, np.uint8))
+    seen = np.empty((count, 64 * 64 * 3), np.float32)
+    for seed in range(count):
+        params = _draw(generator(seed), scene, FlareOptions())
+        field = stray_light(params, (64, 64), (1.0,))
+        seen[seed] = linear_to_srgb(np.minimum(field * (0.05 / np.median(field)), 1)).ravel()
+    seen -= seen.mean(axis=1, keepdims=True)
+    seen /= np.linalg.norm(seen, axis=1, keepdims=True)
+    return max(float(np.triu(seen[at : at + 500] @ seen.T, at + 1).max()) for at in range(0, count, 500))
+
+
+def test_no_two_of_150_lenses_make_the_same_flare() -> None:
+    assert largest_correlation(150) < 0.95
+
+
+@pytest.mark.slow
+def test_no_two_of_3000_lenses_make_the_same_flare() -> None:
+    assert largest_correlation(3000) < 0.95

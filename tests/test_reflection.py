@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
@@ -194,3 +195,60 @@ def test_procedural_rooms_differ_and_repeat() -> None:
     assert np.array_equal(first, again)
     assert abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.9
     assert (first >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_resolution_does_not_change_the_harm(seed: int) -> None:
+    large, other = photograph(1024, 1280, seed), photograph(700, 1100, seed + 30)
+    overlay = other if seed else None
+    params = drawn(seed, 0.7, scene_of(large, overlay))
+    copies = [cv2.resize(large, (1280 // k, 1024 // k), interpolation=cv2.INTER_AREA) for k in (1, 2, 4)]
+    decibels = [10 * np.log10(harm(scene_of(image, overlay), params)[0]) for image in copies]
+    assert max(decibels) - min(decibels) < 1.5
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (17, 1031), (1031, 17), (3, 2)])
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_pictures_neither_fail_nor_change_shape(shape: tuple[int, int], value: int, kind: Any) -> None:
+    for overlay in (None, photograph(33, 57), flat(0, (1, 1))):
+        scene = scene_of(np.full((*shape, 3), value, np.uint8), overlay, segments=np.zeros(shape, np.uint8))
+        params = sample(generator(value), 0.9, scene, ReflectionOptions(weight=kind))
+        assert np.isfinite((params.gain, params.cover)).all()
+        assert render_params(scene, [(DEGRADATION, params)]).degraded.shape == (*shape, 3)
+
+
+def test_apply_leaves_its_arguments_alone_and_repeats() -> None:
+    scene = scene_of(photograph(), photograph(seed=6))
+    light = decode(scene.image)
+    params = drawn(3, exposure=1.0, weight="window")
+    frames = [apply(Frame(degraded=light, clean=light), params, scene) for _ in range(2)]
+    assert np.array_equal(light, decode(scene.image))
+    assert np.array_equal(frames[0].degraded, frames[1].degraded)
+
+
+def test_mirrored_photograph_keeps_its_aspect() -> None:
+    overlay = np.zeros((300, 900, 3), np.uint8)
+    cv2.circle(overlay, (450, 150), 60, (255, 255, 255), -1)
+    params = everywhere(2, gain=2.0, ghost=0.0, row=0.5, column=0.5)
+    layer = seen_through(params, scene_of(flat(0, (256, 256)), overlay)).degraded[..., 1]
+    rows, columns = (np.flatnonzero(layer.max(axis=axis) > 0.5 * layer.max()) for axis in (1, 0))
+    assert abs(len(rows) - len(columns)) <= 2
+    assert len(rows) == pytest.approx(120 * 256 / 300, abs=3)
+
+
+def test_segments_reflect_as_wholes() -> None:
+    segments = np.zeros((192, 256), np.uint8)
+    segments[:, 128:] = 1
+    scene = scene_of(flat(60, (192, 256)), flat(200, (192, 256)), segments=segments)
+    params = drawn(5, 0.5, scene, weight="segments", softness=0.05, gain=4.0)
+    added = np.stack(
+        [
+            (seen_through(dataclasses.replace(params, cover=level), scene).degraded - decode(scene.image)).mean(
+                axis=(0, 2)
+            )
+            for level in np.linspace(-1.5, 1.5, 9)
+        ]
+    )
+    steps = np.abs(np.diff(added, axis=1))[:, 1:-1].max(axis=0)
+    assert 118 <= steps.argmax() <= 136
