@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from degradations._atmosphere import enlarged
 from degradations._contract import Light
 from degradations._random import gaussian_field, uniform_field
 from degradations._severity import pixels
+from degradations._strips import strips
 from degradations._strokes import count, frames
 
 Index = NDArray[np.int64]
@@ -43,43 +45,44 @@ def refract(light: Light, glass: Glass) -> Light:
     blur = max(0.6, pixels(glass.defocus, light.shape))
     factor = 1 if min(height, width) < 256 else 4 if blur > 6 else 2
     canvas = max(1, -(-height // factor)), max(1, -(-width // factor))
-    colour, cover = _render(light, canvas, glass)
-    sigma = max(0.3, blur / factor)
-    covered = cv2.GaussianBlur(cv2.merge((*cv2.split(colour), cover)), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    covered = cv2.resize(covered, (width, height), interpolation=cv2.INTER_LINEAR)
+    layer = cv2.GaussianBlur(
+        _render(light, canvas, glass), (0, 0), max(0.3, blur / factor), borderType=cv2.BORDER_REPLICATE
+    )
     out = np.empty_like(light)
-    for row in range(0, height, 32):
-        rows = slice(row, row + 32)
-        clear = np.float32(1) - covered[rows, :, 3]
-        cv2.multiply(light[rows], cv2.merge((clear, clear, clear)), dst=out[rows])
-        cv2.add(out[rows], np.ascontiguousarray(covered[rows, :, :3]), dst=out[rows])
+    for _, _, rows in strips(light.shape):
+        red, green, blue, cover = cv2.split(enlarged(layer, rows, light.shape))
+        clear = np.float32(1) - cover
+        np.multiply(light[rows], cv2.merge((clear, clear, clear)), out=out[rows])
+        out[rows] += cv2.merge((red, green, blue))
     return out
 
 
-def _render(light: Light, canvas: tuple[int, int], glass: Glass) -> tuple[Light, Light]:
-    """Return the drops' light times their cover, and the cover, at the canvas's size."""
-    colour, cover = np.zeros((*canvas, 3), np.float32), np.zeros(canvas, np.float32)
+def _render(light: Light, canvas: tuple[int, int], glass: Glass) -> Light:
+    """Return the drops' light times their cover, and the cover, float32 (h, w, 4), at the canvas's size."""
+    layer = np.zeros((*canvas, 4), np.float32)
     centres, radii, shapes = _outlines(light.shape[:2], canvas, glass)
     which, rows, columns = _footprints(centres, radii, canvas)
     if len(which) == 0:
-        return colour, cover
-    off = np.stack((rows, columns), axis=1) - centres[which]
-    off[:, 0] *= 0.9  # a little taller than wide
-    bearing = np.arctan2(off[:, 0], off[:, 1])
+        return layer
+    down = (rows - centres[which, 0]).astype(np.float32)
+    across = (columns - centres[which, 1]).astype(np.float32)
+    down *= np.float32(0.9)  # a little taller than wide
+    bearing = np.arctan2(down, across)
     stretch, turn = shapes[which, :2], shapes[which, 2:]
-    outline = 1 + 0.22 * stretch[:, 0] * np.cos(2 * (bearing + turn[:, 0]))
-    outline += 0.12 * stretch[:, 1] * np.cos(3 * (bearing + turn[:, 1]))
-    from_middle = np.hypot(off[:, 0], off[:, 1]) / (radii[which] * outline)
-    edge = np.clip((1 - from_middle) * radii[which] + 0.5, 0, 1)
-    inside = edge > 0
-    which, rows, columns = which[inside], rows[inside], columns[inside]
-    from_middle, edge = np.minimum(from_middle[inside], 1), edge[inside]
-    seen = _seen(light, centres[which] / np.array(canvas), off[inside] / radii[which, None], from_middle, glass.view)
-    tilt = -off[inside, 0] / radii[which]  # the upper rim sees the ground, the lower one the sky
-    shade = (1 - 0.45 * from_middle**6) * (1 - 0.35 * np.clip(tilt, -0.6, 1) * from_middle**2)
-    colour[rows, columns] = seen * (shade * edge)[:, None]
-    cover[rows, columns] = edge
-    return colour, cover
+    outline = 1 + np.float32(0.22) * stretch[:, 0] * np.cos(2 * (bearing + turn[:, 0]))
+    outline += np.float32(0.12) * stretch[:, 1] * np.cos(3 * (bearing + turn[:, 1]))
+    from_middle = np.sqrt(down * down + across * across) / (radii[which] * outline)
+    edge = np.clip((1 - from_middle) * radii[which] + np.float32(0.5), 0, 1)
+    inside = np.flatnonzero(edge > 0)
+    which, rows, columns, edge = which[inside], rows[inside], columns[inside], edge[inside]
+    from_middle = np.minimum(from_middle[inside], 1)
+    off = np.stack((down[inside], across[inside]), axis=1) / radii[which, None]
+    places: Light = np.asarray(centres / np.array(canvas, dtype=np.float32), dtype=np.float32)[which]
+    seen = _seen(light, places, np.asarray(off, dtype=np.float32), from_middle, glass.view)
+    upper = np.clip(-off[:, 0], -0.6, 1)  # the upper rim sees the ground, the lower one the sky
+    shade = (1 - np.float32(0.45) * from_middle**6) * (1 - np.float32(0.35) * upper * from_middle**2)
+    layer[rows, columns] = np.column_stack((seen * (shade * edge)[:, None], edge))
+    return layer
 
 
 def _outlines(shape: tuple[int, ...], canvas: tuple[int, int], glass: Glass) -> tuple[Light, Light, Light]:
@@ -111,8 +114,8 @@ def _seen(light: Light, centres: Light, off: Light, from_middle: Light, view: fl
     factor = max(1.0, min(height, width) / SOURCE_SIDE)
     size = max(1, round(width / factor)), max(1, round(height / factor))
     small = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
-    bend = view * (0.6 + 0.6 * from_middle[:, None] ** 2) * min(size)  # wider towards the rim
-    middle = (0.5 + 0.6 * (centres - 0.5)) * np.array(size[::-1])
+    bend = np.float32(0.6 * view * min(size)) * (1 + from_middle[:, None] ** 2)  # wider towards the rim
+    middle = (0.5 + np.float32(0.6) * (centres - 0.5)) * np.array(size[::-1], dtype=np.float32)
     points = (middle - off * bend).astype(np.float32)
     length = len(points)
     padded = np.zeros((-(-length // ROW) * ROW, 2), np.float32)

@@ -101,7 +101,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Haz
     kind = drawn if options.kind == "auto" else options.kind
     offset = log_uniform(rng, 0.05, 0.2)
     shape = layout(scene.depth, offset=offset)
-    colour = airlight(scene.image, scene.depth, percentile=uniform(rng, 90, 99), chroma=uniform(rng, 0.05, 0.2))
+    colour = airlight(scene.image, scene.depth, percentile=uniform(rng, 90, 99), chroma=uniform(rng, 0.03, 0.12))
     strength = uniform(rng, 0.5, 1.0)  # of the tint
     transmission = path(severity, TRANSMISSION, identity=1.0)
     haze = Haze(

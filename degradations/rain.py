@@ -33,12 +33,11 @@ from degradations._strips import strips
 from storage.records import Scene
 
 Mode = Literal["streaks", "raindrop", "night"]
-MODES: tuple[Mode, ...] = ("streaks", "raindrop", "night")
 RATE = (2.0, 6.0, 15.0, 40.0, 90.0, 150.0)  # mm/h at the borders of the levels
 SHUTTER = (1 / 80, 1 / 90, 1 / 105, 1 / 130, 1 / 170, 1 / 230)  # seconds
 ON_LENS = (0.0, 0.0, 5.0, 15.0, 35.0, 90.0)  # drops on the lens beside streaks, per 1024 x 1024
-ON_GLASS = (8.0, 40.0, 100.0, 190.0, 300.0, 450.0)  # drops on the glass of `raindrop`
-GLASS_RADIUS = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0)
+ON_GLASS = (15.0, 55.0, 120.0, 210.0, 320.0, 480.0)  # drops on the glass of `raindrop`
+GLASS_RADIUS = (5.0, 7.0, 9.0, 11.0, 13.0, 15.0)
 STRUCK = (0.0, 60.0, 180.0, 450.0, 900.0, 1600.0)  # drops that splash, per 1024 x 1024 of near ground
 WETNESS = (0.0, 0.08, 0.15, 0.2, 0.25, 0.3)  # stops
 SKY_FAR = 12.0  # distance of a rainy sky, in reaches
@@ -104,10 +103,9 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Rai
     drawn = _mode(rng, scene, options)
     offset = log_uniform(rng, 0.05, 0.2)
     shape = layout(scene.depth, offset=offset)
-    colour = airlight(scene.image, scene.depth, percentile=uniform(rng, 90, 97), chroma=uniform(rng, 0.05, 0.25))
-    brightness = uniform(rng, 0.8, 0.95) * (
-        0.5 if drawn == "night" else 1.0
-    )  # a drop's share of the environment's light (Garg and Nayar: 0.94)
+    colour = airlight(scene.image, scene.depth, percentile=uniform(rng, 90, 97), chroma=uniform(rng, 0.03, 0.15))
+    brightness = uniform(rng, 0.8, 0.95)  # a drop's share of the environment's light (Garg and Nayar: 0.94)
+    brightness *= 0.35 if drawn == "night" else 1.0  # lamps do the rest
     metres = log_uniform(rng, 1.5, 6)
     has_drops = chance(rng, 0.4)
     rain = Rain(
