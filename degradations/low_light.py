@@ -18,6 +18,7 @@ Sensor noise acts at native pixels; everything else scales with the image.
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import cv2
@@ -228,29 +229,34 @@ def _variation(histogram: NDArray[np.float64], mean: float, severity: float, dar
 
 
 def _tables(params: LowLight) -> NDArray[np.float32]:
-    """Return the curve as linear light by 16-bit linear light, (65536, 3)."""
-    tones = linear_to_srgb(np.arange(65536) / 65535)
+    """Return the curve as linear light by 16-bit linear light, (65536, 1) or (65536, 3)."""
     if not params.curve:
-        dark = srgb_to_linear((params.attenuation * tones) ** params.gamma)
-        return np.repeat(dark[:, None], 3, axis=1).astype(np.float32)
+        return srgb_to_linear((np.float32(params.attenuation) * _tones()) ** np.float32(params.gamma))[:, None]
     points = np.asarray(params.curve).reshape(3, -1)
     places = np.linspace(0, 1, points.shape[1])
-    return np.stack([srgb_to_linear(np.interp(tones, places, channel)) for channel in points], axis=1).astype(
-        np.float32
-    )
+    channels = [np.interp(_tones(), places, channel).astype(np.float32) for channel in points]
+    return np.stack([srgb_to_linear(channel) for channel in channels], axis=1)
+
+
+@cache
+def _tones() -> Light:
+    return np.asarray(linear_to_srgb(np.arange(65536) / 65535), dtype=np.float32)
 
 
 def _through(light: Light, tables: NDArray[np.float32]) -> Light:
     """Return `light` through the curve of each channel, clipped to [0, 1] first."""
     out = np.empty_like(light)
-    is_grey = (tables == tables[:, :1]).all()
-    channels = [np.ascontiguousarray(tables[:, channel]) for channel in range(3)]
+    channels = [np.ascontiguousarray(table) for table in tables.T]
     for _, _, rows in strips(light.shape):
-        codes = (np.clip(light[rows], 0, 1) * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
-        if is_grey:
+        codes = np.clip(light[rows], 0, 1) * np.float32(65535)
+        codes += np.float32(0.5)
+        codes = codes.astype(np.uint16)
+        if len(channels) == 1:
             np.take(channels[0], codes, out=out[rows])
         else:
-            out[rows] = np.stack([channels[channel][codes[..., channel]] for channel in range(3)], axis=2)
+            planes = cv2.split(codes)
+            merged = cv2.merge([table[plane] for table, plane in zip(channels, planes, strict=True)])
+            out[rows] = merged.reshape(out[rows].shape)
     return out
 
 

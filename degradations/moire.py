@@ -13,7 +13,8 @@ taken away:
 d_c is the place of the subpixel, a_ck the Fourier series of its layout. So P is a periodic tile looked up along a slow
 phase, g(x) - n x / 2; it is made at the density of the mosaic and interpolated bilinearly, as demosaicing does. Only
 the phase of the grid is warped, never the content. All lengths are in pixels at min(H, W) = 1024: the pattern is that
-of the camera that fills the picture with as many pixels.
+of the camera that fills the picture with as many pixels. The tint and shade of a screen are there where the pattern
+is, so that the affected area is the one that the level names.
 
 `preset="mib"` blends a pattern as UniDemoire does (arXiv 2502.06324): w multiply + (1 - w) 0.8 grain merge.
 """
@@ -38,6 +39,7 @@ LAYOUTS: tuple[Layout, ...] = ("rgb", "bgr", "pentile", "delta")
 CONTRAST = (0.02, 0.04, 0.07, 0.11, 0.17, 0.26)  # RMS of the pattern over the light, at the borders of the levels
 SATURATION = (0.2, 0.2, 0.4, 0.6, 0.8, 1.0)
 AREA = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)
+LIFT = (0.0, 0.02, 0.06, 0.2, 0.5, 1.0)  # it is seen all over the picture, so it comes last
 TILE = 48  # samples of the periodic tile, which holds two screen pixels a side
 BLOCK = 2  # the pattern is made for each 2 x 2 cell of the mosaic
 
@@ -51,8 +53,9 @@ class Moire:
     two camera pixels wide) or 2. beat_rows, beat_columns: cycles per pixel that are left. tilt_rows, tilt_columns:
     perspective, 1/pixel. bulge: radial distortion, 1/pixel^2. phases: cycles, row and column in turn. weights: of the
     grids. blur: sigma of the optics in camera pixels.
-    lift: black level, linear. vignette: loss in the corners, 0 to 1. white: gains of the channels. band: depth of the
-    rolling-shutter band, band_cycles: per picture height, band_phase: cycles. quality: of the JPEG copy, 0 for none.
+    lift: black level, linear. vignette: loss in the corners, 0 to 1. white: gains of the channels, exposure
+    included. band: depth of the rolling-shutter band, band_cycles: per picture height, band_phase: cycles.
+    quality: of the JPEG copy, 0 for none.
     blend: 0 for the camera, else the weight of multiply in the blend; opacity: of the blended pattern, 0 to 1.
     """
 
@@ -105,7 +108,8 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Moi
     banded, is_jpeg = chance(rng, 0.2), chance(rng, options.jpeg)
     compressed = is_jpeg and severity > 0
     look = path(severity, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)) * options.screen_look
-    white = (1 + 0.08 * look * warm, 1 + 0.04 * look * tint, 1 - 0.08 * look * warm)
+    dim = 1 - uniform(rng, 0.05, 0.25) * look  # who photographs a screen keeps its white below clipping
+    white = (dim * (1 + 0.08 * look * warm), dim * (1 + 0.04 * look * tint), dim * (1 - 0.08 * look * warm))
     return Moire(
         contrast=path(severity, CONTRAST),
         saturation=path(severity, SATURATION),
@@ -121,7 +125,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Moi
         phases=tuple(phase for grid in grids for phase in grid[6:8]),
         weights=tuple((1.0, 0.7, 0.5)[:count]),
         blur=uniform(rng, 0.25, 0.6),
-        lift=uniform(rng, 0.005, 0.03) * look,
+        lift=uniform(rng, 0.005, 0.03) * path(severity, LIFT) * options.screen_look,
         vignette=uniform(rng, 0.05, 0.2) * look,
         white=white,
         band=uniform(rng, 0.02, 0.08) * look * banded,
@@ -129,7 +133,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Moi
         band_phase=uniform(rng, 0, 1),
         quality=round(95 - 35 * path(severity, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0))) if compressed else 0,
         blend=weight if options.preset == "mib" or overlay else 0.0,
-        opacity=path(severity, (0.08, 0.15, 0.3, 0.5, 0.75, 1.0)),
+        opacity=path(severity, (0.2, 0.3, 0.45, 0.6, 0.8, 1.0)),
         use_overlay=overlay,
     )
 
@@ -141,12 +145,15 @@ def recapture(frame: Frame, params: Moire, scene: Scene) -> Frame:
     if params.blend:
         return replace(frame, degraded=_blended(frame.degraded, params, scene))
     shape = frame.degraded.shape[:2]
-    gain = pattern(params, shape)
-    gain += 1
-    gain *= cv2.merge([_shading(params, gain.shape[:2])] * 3)
-    gain *= np.asarray(params.white, np.float32) * np.float32(1 - params.lift)
-    gain = cv2.resize(gain, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    light = np.multiply(frame.degraded, gain.reshape(*shape, 3), out=gain)
+    mask = region(params, shape)
+    gain, look = pattern(params, shape), cv2.merge([mask] * 3)
+    gain += look
+    gain *= cv2.merge([_shading(params, mask.shape)] * 3).reshape(gain.shape)
+    gain *= np.asarray(params.white, np.float32)
+    gain += 1 - look.reshape(gain.shape)
+    gain *= np.float32(1 - params.lift)
+    gain = cv2.resize(gain, shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(*shape, 3)
+    light = np.multiply(frame.degraded, gain, out=gain)
     light += np.float32(params.lift)
     return replace(frame, degraded=light)
 
