@@ -23,7 +23,7 @@ STEPS = 12  # most views interpolated between two frames
 def speed(frames: Image) -> float:
     """Return how many pixels, at min(H, W) = 1024, the faster tenth of the clip moves per frame; -1 across a cut.
 
-    frames: uint8 (K, H, W, 3). A cut is a frame that its neighbour, moved along the flow, does not explain.
+    frames: uint8 (K, H, W, 3), K at least 2. A cut is a frame that its neighbour, moved along the flow, does not explain.
     """
     small = [_grey(frame) for frame in frames]
     speeds = []
@@ -33,7 +33,7 @@ def speed(frames: Image) -> float:
         if error > 24:
             return -1.0
         speeds.append(float(np.percentile(np.linalg.norm(flow, axis=2), 90)))
-    return float(np.median(speeds)) * 1024 / min(small[0].shape) if speeds else 0.0
+    return float(np.median(speeds)) * 1024 / min(small[0].shape)
 
 
 def exposed(frames: Image, span: float, highlights: float) -> Light:
@@ -66,17 +66,20 @@ def _plain_grey(frame: Image) -> Image:
 
 
 def _grey(frame: Image) -> Image:
-    scale = SMALL / min(frame.shape[:2])
+    scale = min(1.0, SMALL / min(frame.shape[:2]), 4 * SMALL / max(frame.shape[:2]))
     size = (max(16, round(frame.shape[1] * scale)), max(16, round(frame.shape[0] * scale)))
     return np.asarray(cv2.resize(_plain_grey(frame), size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _flow(before: Image, after: Image) -> Light:
     """Return where each pixel of `before` is in `after`, as a displacement (column, row)."""
-    if min(before.shape) < 16:
-        return np.zeros((*before.shape, 2), np.float32)
+    height, width = before.shape
+    below, right = (max(32, max(before.shape) // 4) - side for side in before.shape)  # the finder fails on thin strips
+    first, second = (
+        cv2.copyMakeBorder(image, 0, max(0, below), 0, max(0, right), cv2.BORDER_REPLICATE) for image in (before, after)
+    )
     finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    return np.asarray(finder.calc(before, after, None), dtype=np.float32)
+    return np.asarray(finder.calc(first, second, None)[:height, :width], dtype=np.float32)
 
 
 def _along(image: NDArray[Any], flow: Light, time: float) -> NDArray[Any]:

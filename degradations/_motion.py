@@ -13,7 +13,7 @@ from degradations._convolve import MIRROR, gaussian, motion
 Turn = tuple[float, float, float, float]  # yaw, pitch, roll in radians, logarithm of the zoom
 Matrix = NDArray[np.float64]
 
-FOCAL = 1.1  # focal length in units of min(H, W): a lens between wide and normal
+FOCAL = 0.8  # focal length in units of max(H, W): a lens between wide and normal
 
 
 def camera_path(light: Light, turns: tuple[Turn, ...]) -> Light:
@@ -39,7 +39,7 @@ def camera_path(light: Light, turns: tuple[Turn, ...]) -> Light:
 def homography(turn: Turn, shape: tuple[int, ...]) -> Matrix:
     """Return the 3 x 3 matrix that moves (column, row, 1) of a still picture to where the turned camera sees it."""
     yaw, pitch, roll, zoom = turn
-    focal = FOCAL * min(shape)
+    focal = FOCAL * max(shape)
     lens = np.array([[focal, 0, (shape[1] - 1) / 2], [0, focal, (shape[0] - 1) / 2], [0, 0, 1.0]])
     rotation = cv2.Rodrigues(np.array([pitch, yaw, roll]))[0]
     magnified = np.diag([math.exp(zoom), math.exp(zoom), 1.0])
@@ -111,17 +111,23 @@ def moving_object(light: Light, inside: NDArray[np.bool_], length: float, angle:
 
 
 def _spread(light: Light, inside: NDArray[np.bool_], length: float, angle: float) -> Light:
-    mask = cv2.blur(inside.astype(np.float32), (3, 3), borderType=MIRROR)[..., None].reshape(*inside.shape, 1)
-    layers = np.concatenate([light * mask, mask], axis=2)
-    layers = motion(layers, length, angle)
-    behind = _continued(light, mask, length)
-    return np.asarray(layers[..., :3] + (1 - layers[..., 3:]) * behind, dtype=np.float32)
+    mask = cv2.blur(inside.astype(np.float32), (3, 3), borderType=MIRROR).reshape(inside.shape)
+    planes, rest = cv2.split(light), 1 - mask
+    behind = _continued(tuple(planes), mask, rest, length)
+    moved = motion(cv2.merge([*(cv2.multiply(plane, mask) for plane in planes), mask]), length, angle)
+    *spread, silhouette = cv2.split(moved)
+    seen = 1 - silhouette
+    return np.asarray(
+        cv2.merge([cv2.add(own, cv2.multiply(seen, far)) for own, far in zip(spread, behind, strict=True)])
+    )
 
 
-def _continued(light: Light, mask: Light, length: float) -> Light:
-    """Return the background: `light` outside `mask`, inside a smooth continuation of what lies around."""
-    known = np.concatenate([light * (1 - mask), 1 - mask], axis=2)
-    near, far = gaussian(known, 1 + length / 4), gaussian(known, 4 + length)
-    spread = near + np.float32(1e-2) * far
-    fill = spread[..., :3] / np.maximum(spread[..., 3:], 1e-6)
-    return np.asarray(light * (1 - mask) + fill * mask, dtype=np.float32)
+def _continued(planes: tuple[Light, ...], mask: Light, rest: Light, length: float) -> list[Light]:
+    """Return the background: `planes` outside `mask`, inside a smooth continuation of what lies around."""
+    known = cv2.merge([*(cv2.multiply(plane, rest) for plane in planes), rest])
+    *light, weight = cv2.split(gaussian(known, 1 + length / 4) + np.float32(1e-2) * gaussian(known, 4 + length))
+    fill = cv2.divide(mask, cv2.max(weight, 1e-6)).reshape(mask.shape)
+    return [
+        np.asarray(cv2.add(cv2.multiply(plane, rest), cv2.multiply(around, fill)))
+        for plane, around in zip(planes, light, strict=True)
+    ]

@@ -119,23 +119,23 @@ def gaussian_taps(sigma: float) -> Light:
     return np.asarray(taps / taps.sum(), dtype=np.float32)
 
 
-def bell(sigma: float, *, aspect: float, angle: float, beta: float, plateau: bool) -> Light:
-    """Return a generalised Gaussian exp(-q^beta / 2), or a plateau 1 / (1 + q^beta), of RMS radius sqrt(2) sigma.
+def bell(sigma: float, aspect: float, angle: float, *, beta: float, plateau: bool) -> Light:
+    """Return a generalised Gaussian exp(-q^beta / 2), or a plateau 1 / (1 + q^beta).
 
-    q: squared distance in units of the axes, whose ratio is `aspect`; angle: radians of the long axis. The kernels of
-    Wang et al., Real-ESRGAN (arXiv 2107.10833, section 3.1); beta 1 without plateau is the Gaussian.
+    q: squared distance in units of the axes. sigma: geometric mean of the RMS widths along the axes, whose ratio is
+    `aspect`; angle: of the long one, radians. The kernels of Wang et al., Real-ESRGAN (arXiv 2107.10833, section 3.1);
+    beta 1 without plateau is the Gaussian.
     """
     axis = (np.arange(81) + 0.5) / 81 * 8 - 4
     along, across = (grid.ravel() for grid in np.meshgrid(axis, axis, indexing="ij"))
     power = (along**2 + across**2) ** beta
     weights = 1 / (1 + power) if plateau else np.exp(-0.5 * power)
     weights[along**2 + across**2 > 16] = 0
-    spread = math.sqrt(float(weights @ along**2) / float(weights.sum()))
-    along, across = along * aspect**0.5, across * aspect**-0.5
+    scale = sigma / math.sqrt(float(weights @ along**2) / float(weights.sum()))
+    along, across = along * (scale * aspect**0.5), across * (scale * aspect**-0.5)
     rows = along * math.cos(angle) - across * math.sin(angle)
     columns = along * math.sin(angle) + across * math.cos(angle)
-    even = math.sqrt((aspect + 1 / aspect) / 2)
-    return splat(np.stack([rows, columns], axis=1) * (sigma / spread / even), weights)
+    return splat(np.stack([rows, columns], axis=1), weights)
 
 
 def ringing(cutoff: float) -> Light:

@@ -93,7 +93,7 @@ def _transform(size: int) -> Light:
     """Return the integer cosine transform of `size` points, rows of norm 64 sqrt(size), as H.265's."""
     frequency, place = np.mgrid[:size, :size]
     basis = np.cos(np.pi * (2 * place + 1) * frequency / (2 * size)) * np.where(frequency == 0, 1, math.sqrt(2))
-    return np.rint(64 * basis).astype(np.float32)
+    return np.asarray(np.rint(64 * basis), dtype=np.float32)
 
 
 def _along_rows(plane: Light, transform: Light) -> Light:

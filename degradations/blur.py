@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -23,7 +24,7 @@ from pydantic import Field
 from degradations._clips import exposed, speed
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._convolve import convolve, gaussian, motion
-from degradations._defocus import layered_defocus, uniform_defocus
+from degradations._defocus import layered_defocus, opened
 from degradations._light import expand_highlights
 from degradations._motion import Turn, camera_path, moving_object, path_length
 from degradations._psf import aperture, bell, ringing, splat, trajectory
@@ -111,7 +112,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Web:
-    """A kernel as the web's resizing and sharpening leave behind. sigma: its RMS width per axis.
+    """A kernel as the web's resizing and sharpening leave behind. sigma: geometric mean of its RMS widths.
 
     aspect: of its axes; angle: radians of the long one; beta: its exponent (1 is the Gaussian).
     """
@@ -329,7 +330,7 @@ def _shaken(cause: Shake, shape: tuple[int, ...]) -> Light:
 def _defocused(light: Light, cause: Defocus, scene: Scene) -> Light:
     kernel = partial(aperture, blades=cause.blades, rotation=cause.rotation, ring=cause.ring)
     if cause.focus is None:
-        return uniform_defocus(light, pixels(cause.radius, light.shape), kernel)
+        return opened(light, pixels(cause.radius, light.shape), kernel)
     depth = _given(scene.depth, "depth")
     return layered_defocus(light, depth, focus=cause.focus, reach=pixels(cause.reach, light.shape), kernel=kernel)
 
@@ -340,8 +341,17 @@ def _softened(light: Light, cause: Web) -> Light:
         return convolve(light, ringing(1.7 / sigma))  # halves the same frequency as the Gaussian
     if cause.kernel == "gaussian" and cause.aspect == 1:
         return gaussian(light, sigma)
-    shape = {"aspect": cause.aspect, "angle": cause.angle, "beta": cause.beta}
-    return convolve(light, bell(sigma, plateau=cause.kernel == "plateau", **shape))
+    return _belled(light, sigma * cause.aspect**0.5, sigma * cause.aspect**-0.5, cause)
+
+
+def _belled(light: Light, along: float, across: float, cause: Web) -> Light:
+    """Return `light` spread by `along` and `across` pixels RMS, on a reduced copy if both are wide (see `gaussian`)."""
+    if across * across < 5 or min(light.shape[:2]) < 32:
+        aspect, sigma = along / across, math.sqrt(along * across)
+        return convolve(light, bell(sigma, aspect, cause.angle, beta=cause.beta, plateau=cause.kernel == "plateau"))
+    long, short = (math.sqrt((spread * spread - 2) / 4) for spread in (along, across))
+    small = _belled(np.asarray(cv2.pyrDown(light)), long, short, cause)
+    return np.asarray(cv2.pyrUp(small, dstsize=light.shape[1::-1]))
 
 
 def _given(annotation: NDArray[Any] | None, name: str) -> NDArray[Any]:
