@@ -94,7 +94,7 @@ def pairs(dataset: Dataset) -> Pairs:
     names = sorted(name for name, _ in sorted(promised.items(), key=lambda item: (-item[1], item[0]))[:MAX_NAMES])
     lost, found, levels = Counter[tuple[str, str, str]](), Counter[str](), Counter[tuple[str, int]]()
     shown, rejects = Sample(), Sample()
-    for row in dataset.rows("pairs", ("key", "name", "level", "status", "stage", "reason")):
+    for row in dataset.rows("pairs", ("key", "source_key", "name", "level", "status", "stage", "reason")):
         if not _is_kept(row):
             _lose(lost, row)
             rejects.offer((row["stage"], row["reason"]), row["key"], row, size=REJECTS)
@@ -102,18 +102,18 @@ def pairs(dataset: Dataset) -> Pairs:
             found[row["name"] if row["name"] in promised else "(others)"] += 1
             levels[row["name"], row["level"]] += row["name"] in names
             if row["name"] in names:
-                shown.offer((row["name"], row["level"]), row["key"], row, size=1)
+                shown.offer((row["name"], row["level"]), row["key"], row, size=len(LEVELS))
     if found != promised:
         raise ShardError(f"{dataset.root}: the ledger keeps other pairs than the manifest; verify the dataset")
-    wanted = [*chain.from_iterable(shown.rows(group) for group in shown.groups()), *rejects.spread(REJECTS)]
-    whole = _whole_rows(dataset, {row["key"] for row in wanted})
-    kept_rows = {name: [whole[row["key"]] for level in LEVELS for row in shown.rows((name, level))] for name in names}
+    varied = {name: _varied([shown.rows((name, level)) for level in LEVELS]) for name in names}
+    lost_rows = rejects.spread(REJECTS)
+    whole = _whole_rows(dataset, {row["key"] for row in chain(lost_rows, *varied.values())})
     return Pairs(
         funnel=_funnel(_count_rows(dataset.ledger("pairs")), sum(found.values()), lost),
         levels={name: {level: levels[name, level] for level in LEVELS} for name in names},
-        shown=kept_rows,
+        shown={name: [whole[row["key"]] for row in rows] for name, rows in varied.items()},
         more_names=len(promised) - len(names),
-        rejects=[whole[row["key"]] for row in rejects.spread(REJECTS)],
+        rejects=[whole[row["key"]] for row in lost_rows],
     )
 
 
@@ -157,6 +157,15 @@ class Sample:
 def stage_order() -> list[str]:
     """Return the stages in the order in which they may lose an image or a pair: filters last, cheapest first."""
     return [*BEFORE_FILTERS, *sorted(filters.names(), key=lambda name: (filters.load(name).cost, name))]
+
+
+def _varied(levels: Sequence[Sequence[Row]]) -> list[Row]:
+    """Return one row of each level that has any, of another photograph each as far as there are."""
+    chosen: list[Row] = []
+    for rows in levels:
+        used = {row["source_key"] for row in chosen}
+        chosen.extend([*(row for row in rows if row["source_key"] not in used), *rows][:1])
+    return chosen
 
 
 def _is_kept(row: Row) -> bool:

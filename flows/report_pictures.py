@@ -15,9 +15,11 @@ import PIL.Image
 
 from storage.records import Image
 
-WIDTH, HEIGHT = 480, 480  # at most
-DETAIL = (320, 480)  # rows and columns of a detail
-VISIBLE = 0.6  # of the change, in rms, must survive the reduction for the whole image to be shown
+SIDE = 480  # of a picture, at most
+DETAIL = (216, 324)  # rows and columns of a detail: the page shows pictures about 250 to 360 wide
+VISIBLE = (
+    0.85  # of the change, in rms, must survive that: haze, rain, flare keep 0.89 to 1, noise and blocks 0.3 to 0.8
+)
 BUDGET = 4_200_000  # bytes of all pictures before base64, which adds a third: a report stays below 6 MB
 TRIES = ((1.0, 80), (1.0, 65), (0.8, 60), (0.6, 55), (0.4, 50), (0.25, 40), (0.1, 20))  # scale and quality
 
@@ -58,18 +60,18 @@ class Pictures:
 
 def view(clean: Image, degraded: Image) -> tuple[Image, Image, bool]:
     """Return both images reduced, or the same detail of both; and whether it is a detail."""
-    small, small_degraded = reduced(clean), reduced(degraded)
-    if small.shape == clean.shape or _rms(small, small_degraded) >= VISIBLE * _rms(clean, degraded):
-        return small, small_degraded, False
+    seen = (reduced(image, max(DETAIL)) for image in (clean, degraded))
+    if _rms(*seen) >= VISIBLE * _rms(clean, degraded):
+        return reduced(clean), reduced(degraded), False
     rows, columns = (min(size, side) for size, side in zip(DETAIL, clean.shape[:2], strict=True))
     top, left = _most_changed(clean, degraded, rows, columns)
     window = slice(top, top + rows), slice(left, left + columns)
     return clean[window], degraded[window], True
 
 
-def reduced(image: Image) -> Image:
-    """Return `image` within WIDTH and HEIGHT, aspect kept; never enlarged."""
-    scale = min(1.0, WIDTH / image.shape[1], HEIGHT / image.shape[0])
+def reduced(image: Image, side: int = SIDE) -> Image:
+    """Return `image` with no side longer than `side`, aspect kept; never enlarged."""
+    scale = min(1.0, side / max(image.shape))
     return image if scale == 1 else _scaled(image, scale)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +22,7 @@ CLOSER_LOOKS = 2  # more passes, if a few far values left all others in a handfu
 LARGEST = 1e300  # what is larger, or no number, is not counted
 NOT_MEASURES = ("duplicate.phash_high", "duplicate.phash_low")  # a hash has no order
 
-Counts = NDArray[np.int64]
+Counts = NDArray[np.float64]  # a row of each fate, and a last one of the sums of what was kept
 Range = tuple[float, float]
 
 
@@ -68,17 +67,18 @@ def _widened(low: float, high: float) -> Range:
 
 
 def _counted(parts: Sequence[Path], ranges: Mapping[str, Range]) -> dict[str, Counts]:
-    fine = {name: np.zeros((len(FATES), FINE), np.int64) for name in ranges}
+    fine = {name: np.zeros((len(FATES) + 1, FINE)) for name in ranges}
     for name, values, fates in _scores(parts):
         if name in ranges:
             low, high = ranges[name]
             places = np.clip((values - low) / (high - low) * FINE, 0, FINE - 1).astype(np.int64)
             np.add.at(fine[name], (fates, places), 1)
+            np.add.at(fine[name][-1], places[fates == 0], values[fates == 0])
     return fine
 
 
 def _scores(parts: Sequence[Path]) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.int64]]]:
-    """Yield, for each score in each row group: its name, its finite values and the fate of each one's row."""
+    """Yield, for each score in each row group: its name, its values and the fate of the row of each."""
     for part in parts:
         with pq.ParquetFile(part) as file:
             for batch in file.iter_batches(ROW_GROUP, columns=["status", "stage", "scores"]):
@@ -105,14 +105,14 @@ def _batch_scores(batch: pa.RecordBatch) -> Iterator[tuple[str, NDArray[np.float
 
 def _bulk(fine: Counts) -> tuple[int, int]:
     """Return the first and the last place of what is left without the tails."""
-    summed = fine.sum(0).cumsum()
+    summed = fine[:-1].sum(0).cumsum()
     first = int(np.searchsorted(summed, TAIL * summed[-1], side="right"))
     return first, int(np.searchsorted(summed, (1 - TAIL) * summed[-1]))
 
 
 def _is_crowded(fine: Counts) -> bool:
     first, last = _bulk(fine)
-    return last + 1 - first < BINS and int(np.count_nonzero(fine.sum(0))) > 1
+    return last + 1 - first < BINS and int(np.count_nonzero(fine[:-1].sum(0))) > 1
 
 
 def _closer(limits: Range, fine: Counts) -> Range:
@@ -130,19 +130,21 @@ def _shown(name: str, limits: Range, fine: Counts, *, cut: bool) -> Histogram:
     places = np.clip((np.arange(FINE) - first) * BINS // (last + 1 - first), 0, BINS - 1)
     bars = {
         fate: np.bincount(places, weights=row, minlength=BINS).astype(int).tolist()
-        for fate, row in zip(FATES, fine, strict=True)
+        for fate, row in zip(FATES, fine[:-1], strict=True)
     }
     return Histogram(
         name=name,
         low=low + first * width,
         high=low + (last + 1) * width,
         bars=bars,
-        total=int(fine.sum()),
-        typical=low + (float(_median(fine[0])) + 0.5) * width,
+        total=int(fine[:-1].sum()),
+        typical=_median(fine[0], fine[-1]),
         cut=cut or (first, last) != (0, FINE - 1),
     )
 
 
-def _median(counts: Counts) -> Any:
+def _median(counts: NDArray[np.float64], sums: NDArray[np.float64]) -> float:
+    """Return the mean of the values in the fine bin that holds the median; 0 if there are none."""
     summed = counts.cumsum()
-    return np.searchsorted(summed, summed[-1] / 2)
+    place = int(np.searchsorted(summed, summed[-1] / 2))
+    return float(sums[place] / max(1, counts[place]))

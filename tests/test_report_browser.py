@@ -44,6 +44,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(root)
 
 
+def note_and_dismiss(dialog: Any, faults: list[str]) -> None:
+    faults.append(f"dialog: {dialog.message}")
+    dialog.dismiss()
+
+
 @pytest.fixture
 def faults() -> list[str]:
     return []
@@ -55,8 +60,8 @@ def page(browser: Any, report: Path, faults: list[str], request: pytest.FixtureR
     opened = context.new_page()
     opened.on("console", lambda message: faults.append(f"console: {message.text}"))
     opened.on("pageerror", lambda error: faults.append(f"error: {error}"))
-    opened.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
-    opened.on("request", lambda sent: faults.append(sent.url) if not sent.url.startswith(("file:", "data:")) else None)
+    opened.on("dialog", lambda dialog: note_and_dismiss(dialog, faults))
+    opened.on("request", lambda sent: faults.extend([sent.url] * (not sent.url.startswith(("file:", "data:")))))
     opened.goto(report.as_uri())
     yield opened
     context.close()
