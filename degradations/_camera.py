@@ -4,6 +4,8 @@ Unprocessing follows Brooks et al., "Unprocessing Images for Learned Raw Denoisi
 back to what the sensor's filters let through, noise is added there, and the way forward is the exact inverse.
 """
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,7 @@ def demosaic(raw: Light, matrix: NDArray[np.float32]) -> Light:
     return np.asarray(cv2.transform(colours.astype(np.float32), back), dtype=np.float32)
 
 
+@lru_cache(maxsize=64)
 def from_sensor(red: float, blue: float, crosstalk: float) -> NDArray[np.float32]:
     """Return the 3x3 matrix from the sensor's colours to linear sRGB: white-balance gains, then the colour matrix.
 
@@ -48,11 +51,13 @@ def from_sensor(red: float, blue: float, crosstalk: float) -> NDArray[np.float32
     return np.asarray(colour @ np.diag((red, 1.0, blue)), dtype=np.float32)
 
 
+@lru_cache(maxsize=64)
 def to_sensor(red: float, blue: float, crosstalk: float) -> NDArray[np.float32]:
     """Return the inverse of `from_sensor`; none of its entries is negative, so light stays light."""
     return np.linalg.inv(from_sensor(red, blue, crosstalk).astype(np.float64)).astype(np.float32)
 
 
+@lru_cache(maxsize=64)
 def desaturation(keep: float) -> NDArray[np.float32]:
     """Return the 3x3 matrix that leaves luminance alone and keeps `keep` of the chroma."""
     grey = np.tile(LUMA, (3, 1))

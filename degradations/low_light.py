@@ -248,9 +248,9 @@ def _through(light: Light, tables: NDArray[np.float32]) -> Light:
     out = np.empty_like(light)
     channels = [np.ascontiguousarray(table) for table in tables.T]
     for _, _, rows in strips(light.shape):
-        codes = np.clip(light[rows], 0, 1) * np.float32(65535)
-        codes += np.float32(0.5)
-        codes = codes.astype(np.uint16)
+        levels = np.clip(light[rows], 0, 1) * np.float32(65535)
+        levels += np.float32(0.5)
+        codes = levels.astype(np.uint16)
         if len(channels) == 1:
             np.take(channels[0], codes, out=out[rows])
         else:
