@@ -166,5 +166,38 @@ def preview(
     )
 
 
+@pairforge.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("settings", metavar="SETTINGS.toml", type=click.Path(path_type=Path))
+@click.option("--what-if", is_flag=True, help="Say what would change; write nothing.")
+@with_json
+def judge(dataset: Path, settings: Path, what_if: bool, as_json: bool) -> int:
+    """Judge a dataset again with other thresholds; nothing is measured again."""
+    from flows.commands.judge import judge_command
+
+    return judge_command(dataset, settings, what_if=what_if, as_json=as_json)
+
+
+@pairforge.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo-dataset"), show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; one per core unless said.")
+@with_json
+def demo(out: Path, workers: int | None, as_json: bool) -> int:
+    """Build a small dataset and its report from photographs that are installed already."""
+    from flows.commands.demo import demo_command
+
+    return demo_command(out, workers=workers, as_json=as_json)
+
+
+@pairforge.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@with_json
+def report(dataset: Path, as_json: bool) -> int:
+    """Write the HTML report of a dataset again."""
+    from flows.commands.report import report_command
+
+    return report_command(dataset, as_json=as_json)
+
+
 if __name__ == "__main__":
     main()
