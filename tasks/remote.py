@@ -10,6 +10,7 @@ gone; on a given cluster the tasks of an abandoned wave run to their end.
 
 import contextlib
 import os
+import socket
 import threading
 import time
 import uuid
@@ -99,9 +100,10 @@ class Cluster:
                 local = {"num_cpus": self.workers, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
                 return Path(ray.init(address="local", **local, **quiet).address_info["session_dir"])
             try:
+                _probe(self._address)
                 ray.init(address=self._address, **quiet)
                 return None
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 message = f"no Ray cluster answers at {self._address}: start it, correct RAY_ADDRESS or unset it"
                 raise PairForgeError(message) from error
 
@@ -298,6 +300,13 @@ def _as_itself(error: Any) -> Exception:  # Any: a RayTaskError; Ray's types are
 def _caused(raised: Exception, cause: Exception) -> Exception:
     raised.__cause__ = cause
     return raised
+
+
+def _probe(address: str) -> None:
+    """Raise OSError unless something listens at a "host:port" within 5 s: Ray tries for minutes, and not silently."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 def _temporary() -> Path:

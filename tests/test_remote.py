@@ -62,6 +62,14 @@ def notes(folder: Path, suffix: str = "notes") -> list[list[str]]:
     return [line.split() for path in folder.glob(f"*.{suffix}") for line in path.read_text().splitlines()]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nonsense"])
+def test_given_cluster_that_is_not_there_is_named_with_the_fix(stages: None, address: str) -> None:
+    from tasks.remote import Cluster
+
+    with pytest.raises(PairForgeError, match=f"no Ray cluster answers at {address}: .*RAY_ADDRESS"):
+        Cluster(2, address).__enter__()
+
+
 @pytest.mark.parametrize("actor", [False, True])
 def test_two_workers_do_what_one_process_does(cluster: Workers, tmp_path: Path, actor: bool) -> None:
     seen: list[ShardReport] = []
@@ -155,14 +163,14 @@ silence(Path("/nonexistent"))
 logging.disable()
 from tasks.remote import Cluster
 from test_remote import units
-with Cluster(2) as cluster:
+with Cluster(2, {address!r}) as cluster:
     print(os.getpid(), flush=True)
     cluster.run(units(Path({folder!r}), 3, **{options!r}), on_done=lambda report: None, stop=threading.Event())
 print("done")
 """
 
 
-def start_driver(folder: Path, **options: object) -> subprocess.Popen[str]:
+def start_driver(folder: Path, address: str | None = None, **options: object) -> subprocess.Popen[str]:
     """Start a driver from inside another checkout, whose packages fail when imported."""
     other = folder / "other-checkout"
     for package in ("storage", "tasks"):
@@ -170,7 +178,7 @@ def start_driver(folder: Path, **options: object) -> subprocess.Popen[str]:
         (other / package / "__init__.py").write_text("raise RuntimeError('the other checkout')")
     script = folder / "driver" / "driver.py"
     script.parent.mkdir()
-    script.write_text(DRIVER.format(folder=str(folder / "out"), options=options))
+    script.write_text(DRIVER.format(address=address, folder=str(folder / "out"), options=options))
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return subprocess.Popen(
         [sys.executable, "-W", "error", str(script)],
@@ -204,6 +212,16 @@ def until(condition: Callable[[], object], seconds: float) -> bool:
     while not (met := bool(condition())) and time.monotonic() < end:
         time.sleep(0.05)
     return met
+
+
+def test_given_cluster_is_used_and_left_running(cluster: Workers, tmp_path: Path) -> None:
+    import ray
+
+    driver = start_driver(tmp_path, ray.get_runtime_context().gcs_address)
+    output, errors = driver.communicate(timeout=120)
+    assert (output, errors) == (f"{driver.pid}\ndone\n", "")
+    assert sessions(driver.pid) == []
+    assert len(run(cluster, units(tmp_path / "after", 2))) == 2
 
 
 def test_run_inside_another_checkout_is_ours_silent_and_leaves_nothing(stages: None, tmp_path: Path) -> None:
