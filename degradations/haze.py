@@ -3,9 +3,10 @@
 I = L t + A (1 - t), with t_c = exp(-beta_c s) along the path s (Koschmieder 1924; Narasimhan and Nayar 2002,
 doi:10.1023/A:1016328200723), in linear light. beta_c grows as wavelength^-q: 0 for fog, about 1 for haze, negative
 for dust. The air thins out with height, so that the path to the sky ends: s = (h / e) (1 - exp(-d e / h)) at elevation
-e over the horizon, and is uneven by fractal noise, as in Guo et al.'s and RealRestorer's (arXiv 2603.25502) patterns.
-Some of what is scattered forward still arrives, blurred; the sensor's noise comes after the air. Ours: the airlight, a
-neutralised percentile of the far part, and the offset of the inverse depth, drawn.
+e over the horizon. Its density is uneven: log-normal fractal noise, and a pattern when one is handed in (RealRestorer,
+arXiv 2603.25502, blends patterns too). Some of what droplets scatter forward still arrives, blurred; the sensor's noise
+comes after the air. Ours: the airlight, a neutralised percentile of the far part; the offset of the inverse depth,
+drawn; the transmission per level, tuned on photographs.
 """
 
 import math
