@@ -275,6 +275,12 @@ def test_more_names_than_a_page_holds_are_counted_not_shown(tmp_path: Path) -> N
     assert len(what["rejects"]["pairs"]) == 12
 
 
+def test_dataset_without_pairs_has_a_report(tmp_path: Path) -> None:
+    text = Page(write_report(make_dataset(tmp_path, names=(), photographs=1)).read_text()).text
+    assert "0 = 0 kept + 0 dropped + 0 failed" in text
+    assert "No pair was kept." in text
+
+
 def test_sample_does_not_depend_on_the_order_of_rows() -> None:
     rows = [{"key": str(number)} for number in range(100)]
     samples = [Sample(), Sample()]
