@@ -199,5 +199,16 @@ def report(dataset: Path, as_json: bool) -> int:
     return report_command(dataset, as_json=as_json)
 
 
+@pairforge.command()
+@click.argument("file", metavar="[build.toml]", type=click.Path(path_type=Path), default=Path("build.toml"))
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@with_json
+def init(file: Path, force: bool, as_json: bool) -> int:
+    """Write a commented settings file to start from."""
+    from flows.commands.init import init_command
+
+    return init_command(file, force=force, as_json=as_json)
+
+
 if __name__ == "__main__":
     main()
