@@ -36,7 +36,7 @@ from storage.records import Image, Scene
 
 Layout = Literal["rgb", "bgr", "pentile", "delta"]
 LAYOUTS: tuple[Layout, ...] = ("rgb", "bgr", "pentile", "delta")
-CONTRAST = (0.035, 0.05, 0.08, 0.12, 0.18, 0.26)  # RMS of the pattern over the light, at the borders of the levels
+CONTRAST = (0.06, 0.09, 0.12, 0.15, 0.2, 0.28)  # RMS of the pattern over the light, at the borders of the levels
 SATURATION = (0.2, 0.2, 0.4, 0.6, 0.8, 1.0)
 AREA = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)
 LIFT = (0.0, 0.02, 0.06, 0.2, 0.5, 1.0)  # it is seen all over the picture, so it comes last
