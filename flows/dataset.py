@@ -101,6 +101,16 @@ class Dataset:
         beside.pop("json", None)
         return StoredPair(shard=name, record=record, pixels=pixels, annotations=beside)
 
+    def places(self, folder: str, shard: str, key: str) -> dict[str, tuple[str, int, int]]:
+        """Return where the members of `key` lie: suffix -> file, offset and size. folder: shards or annotations."""
+        tar = str(self.root / folder / f"{shard}.tar")
+        return {suffix: (tar, *place) for suffix, place in self._index(folder, shard)[key].items()}
+
+    def record(self, shard: str, key: str) -> str:
+        """Return the JSON of the pair `key`, as it is stored."""
+        tar, offset, size = self.places("shards", shard, key)["json"]
+        return read_member(Path(tar), offset, size).decode()
+
     def _shard_of(self, key: str) -> str:
         rows = self.find("pairs", key=key)
         if not rows or not rows[0]["shard"]:

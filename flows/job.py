@@ -82,14 +82,19 @@ def run_job(settings: Settings, run_units: RunUnits, observer: Observer, *, vers
     )
     changed = put_in_place(root, staged, expected=version)
     write_report(root)
-    note_finished(root, {**state, "version": staged.manifest.dataset_version})
+    note_finished(settings, staged.manifest.dataset_version, state)
     pairs = {"kept": judged.kept, **judged.rejected}
     return Outcome(root=root, manifest=staged.manifest, images=images.counts, pairs=pairs, unchanged=not changed)
 
 
-def note_finished(root: Path, state: Mapping[str, Any]) -> None:
-    """Write down what the current version was built from, so that the same command again starts nothing."""
-    publish_bytes(root / ".work" / "finished.json", encode(state), kind="commit")
+def note_finished(settings: Settings, version: int, state: Mapping[str, str] | None = None) -> None:
+    """Write down what the current version was made from, so that the same command again starts nothing.
+
+    state: what it was when the build began; files that came since then are news to the next build.
+    """
+    made_from = state or _state(Pipeline(settings, lambda stage, units: None, _Nobody()))
+    note = Path(settings.output) / ".work" / "finished.json"
+    publish_bytes(note, encode({**made_from, "version": version}), kind="commit")
 
 
 def _state(pipeline: Pipeline) -> dict[str, str]:

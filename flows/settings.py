@@ -56,16 +56,16 @@ class RunSettings(BaseModel, frozen=True, extra="forbid"):
 
 @cache
 def _degradation_tables() -> type[BaseModel]:
-    fields: dict[str, Any] = {name: (degradations.load(name).options, ...) for name in degradations.names()}
-    defaults = {name: (kind, kind()) for name, (kind, _) in fields.items()}
-    return create_model("Degradations", __config__=FROZEN, **defaults)  # type: ignore[call-overload, no-any-return]
+    kinds = {name: degradations.load(name).options for name in degradations.names()}
+    fields: dict[str, Any] = {name: (kind, kind()) for name, kind in kinds.items()}
+    return create_model("Degradations", __config__=FROZEN, **fields)
 
 
 @cache
 def _filter_tables() -> type[BaseModel]:
     kinds = {name: filters.load(name) for name in filters.names()}
     fields: dict[str, Any] = {name: (kind | Literal[False], kind()) for name, kind in kinds.items()}
-    return create_model("Filters", __config__=FROZEN, **fields)  # type: ignore[call-overload, no-any-return]
+    return create_model("Filters", __config__=FROZEN, **fields)
 
 
 class Settings(BaseModel, frozen=True, extra="forbid"):

@@ -68,7 +68,7 @@ def judge_pairs(
     spool.flush()
     names = spool.names()
     ledger = [_write_part(work, folder, part, names) for part in parts]
-    shards = [_plan_shard(work, name, spool.read(slot)) for slot, name in names.items()]
+    shards = [plan_shard(work, name, spool.read(slot)) for slot, name in names.items()]
     kept = counts.pop("kept", 0)
     return Judged(shards=shards, ledger=ledger, kept=kept, rejected=dict(counts))
 
@@ -180,7 +180,8 @@ def _write_part(work: Path, folder: Path, part: int, names: Mapping[tuple[str, i
     return path
 
 
-def _plan_shard(work: Path, name: str, rows: Sequence[Row]) -> tuple[str, Path, str]:
+def plan_shard(work: Path, name: str, rows: Sequence[Row]) -> tuple[str, Path, str]:
+    """Write the plan of a shard and return its name, the table and the digest of what the shard will hold."""
     content = digest([(row["pair"], sorted(row["pixels"]), sorted(row["annotations"])) for row in rows])
     path = work / "shuffle" / f"{name}-{content[:16]}.parquet"
     table = [
