@@ -29,7 +29,7 @@ from degradations._severity import path, pixels
 from storage.records import Image, Scene
 
 AREA = (0.02, 0.10, 0.20, 0.50, 0.80, 0.97)  # share of visibly changed pixels at the borders of the levels
-FLOOR = (0.0, 0.0, 0.0, 0.0, 0.0, 0.05)  # median of the added light: extreme flare is strong in the dark, too
+FLOOR = (0.0, 0.0, 0.0, 0.0, 0.0, 0.08)  # median of the added light: extreme flare is strong in the dark, too
 CAP = (0.03, 0.08, 0.12, 0.2, 0.3, 0.4)  # mean of the added light, where a white picture cannot change
 Kind = Literal["highlight", "inserted", "off_frame", "pattern"]
 _KINDS: tuple[Kind, ...] = ("highlight", "inserted", "off_frame")
