@@ -78,7 +78,8 @@ class Recipe:
 class Pair:
     """A clean and a degraded image (the sha256 of their RGB bytes), how they were made and where from.
 
-    key: "<sha256[:24]>-<variant:03d>", no dots: a WebDataset key ends at the first dot.
+    key: "<sha256[:24]>-<variant:03d>", no dots: a WebDataset key ends at the first dot. second: the photograph that a
+    reflection mirrors; where the roles are swapped it is the clean side, and `source` is what is mirrored.
     """
 
     key: str
@@ -91,6 +92,7 @@ class Pair:
     instruction: str
     caption: str
     origin: Origin
+    second: Source | None = None
     format_version: int = FORMAT_VERSION
 
 

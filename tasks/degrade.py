@@ -96,11 +96,15 @@ class _Bucket:
         return Scene(
             key=key,
             image=image,
-            source=source_of(self.clean_rows[key]),
+            source=self.source(key),
             depth=self.annotation(key, "depth") if "depth" in reads else None,
             segments=self.annotation(key, "segments") if "segments" in reads else None,
             overlays=overlays,
         )
+
+    def source(self, key: str) -> Source:
+        """Return where the photograph `key` comes from."""
+        return source_of(self.clean_rows[key])
 
     def _image(self, key: str) -> Image:
         row = self.clean_rows[key]
@@ -147,14 +151,17 @@ def _make(planned: Row, bucket: _Bucket, writer: ShardWriter, options: Options, 
         return _row(planned, reason="crash", detail="the worker died on this pair twice")
     try:
         scene = bucket.scene(planned)
-        pair, members = make_pair(planned, scene, options)
+        second = bucket.source(planned["overlay"]) if planned["overlay"] else None
+        pair, members = make_pair(planned, scene, options, second=second)
     except SourceError as error:
         return _row(planned, reason=error.reason, detail=str(error))
     placed = writer.add(planned["key"], members)
     return _row(planned, pair=encode(pair).decode(), members=json.dumps(placed, sort_keys=True))
 
 
-def make_pair(planned: Row, scene: Scene, options: Options) -> tuple[Pair, dict[str, bytes]]:
+def make_pair(
+    planned: Row, scene: Scene, options: Options, *, second: Source | None = None
+) -> tuple[Pair, dict[str, bytes]]:
     """Return the pair of a planned row and the members to store beside the clean image, encoded."""
     recipe = draw(planned["name"], planned["severity"], scene, seed=planned["seed"], options=options.degradations)
     rendered = render(scene, recipe)
@@ -177,6 +184,7 @@ def make_pair(planned: Row, scene: Scene, options: Options) -> tuple[Pair, dict[
         instruction=instruction(planned["name"]),
         caption=scene.caption,
         origin="synthetic",
+        second=second,
     )
     return pair, members
 
