@@ -210,5 +210,18 @@ def init(file: Path, force: bool, as_json: bool) -> int:
     return init_command(file, force=force, as_json=as_json)
 
 
+@pairforge.command()
+@click.argument("what", metavar="SETTINGS.toml|FOLDER", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Where the dataset would go, when a FOLDER is planned.")
+@click.option("--limit", type=click.IntRange(min=1), help="Plan for only so many photographs.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; one per core unless said.")
+@with_json
+def plan(what: Path, out: Path | None, limit: int | None, workers: int | None, as_json: bool) -> int:
+    """Say what a build would come to: images, pairs, bytes, hours, each with a band; writes nothing."""
+    from flows.commands.plan import plan_command
+
+    return plan_command(what, out=out, limit=limit, workers=workers, as_json=as_json)
+
+
 if __name__ == "__main__":
     main()

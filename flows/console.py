@@ -46,6 +46,10 @@ class Console:
         """Show that `what` takes a while."""
         self.progress(f"{what} ... {seconds:.0f} s")
 
+    def doing(self, what: str) -> None:
+        """Say from now on that `what` goes on, while the terminal is busy."""
+        self._doing = what
+
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
         """Never be silent in this block: a thread beside it says what goes on whenever nothing else was shown."""

@@ -32,7 +32,7 @@ class Summary:
     def text(self) -> str:
         """Return the counts for a person: one screen."""
         lines = [
-            f"{self.pairs} pairs in {self.shards} shards, {_size(self.bytes)}, version {self.version}",
+            f"{self.pairs} pairs in {self.shards} shards, {size_text(self.bytes)}, version {self.version}",
             f"photographs   {_counts(self.images)}",
             f"dropped       {_counts(self.images_rejected) or 'none'}",
             f"splits        {_counts(self.by_split)}",
@@ -91,7 +91,8 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
-def _size(size: float) -> str:
+def size_text(size: float) -> str:
+    """Return a number of bytes for a person, three digits."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -91,6 +91,19 @@ def key_of(sha256: str) -> str:
     return sha256[:24]
 
 
+def photograph(data: bytes, options: Options) -> Decoded:
+    """Return the clean image that `options` make of a file's bytes; raises SourceError with the reason it is none."""
+    decoded = decode(data, max_pixels=options.max_pixels, min_side=options.min_side)
+    if options.grey == "reject" and is_grey(decoded.image):
+        raise SourceError("greyscale", "the photograph has no colour")
+    if options.max_side is None or max(decoded.image.shape) <= options.max_side:
+        return decoded
+    image = reduced(decoded.image, options.max_side)
+    if min(image.shape[:2]) < options.min_side:
+        raise SourceError("too_small", f"reduced to {image.shape[1]} x {image.shape[0]} a side is too small")
+    return Decoded(image=image, format=decoded.format, notes=(*decoded.notes, "reduced"))
+
+
 def _row(
     source: Mapping[str, Any],
     folder: Path,
@@ -108,7 +121,7 @@ def _row(
     try:
         if key in lost:
             raise SourceError("crash", "the worker died on this file twice")
-        decoded = _photograph(_read(folder, source), options)
+        decoded = photograph(_read(folder, source), options)
     except SourceError as error:
         return _rejected(row, error)
     kept[key] = source["uri"]
@@ -145,18 +158,6 @@ def _read(folder: Path, source: Mapping[str, Any]) -> bytes:
     if hashlib.sha256(data).hexdigest() != source["sha256"]:
         raise SourceError("changed", "its bytes are not those that were crawled")
     return data
-
-
-def _photograph(data: bytes, options: Options) -> Decoded:
-    decoded = decode(data, max_pixels=options.max_pixels, min_side=options.min_side)
-    if options.grey == "reject" and is_grey(decoded.image):
-        raise SourceError("greyscale", "the photograph has no colour")
-    if options.max_side is None or max(decoded.image.shape) <= options.max_side:
-        return decoded
-    image = reduced(decoded.image, options.max_side)
-    if min(image.shape[:2]) < options.min_side:
-        raise SourceError("too_small", f"reduced to {image.shape[1]} x {image.shape[0]} a side is too small")
-    return Decoded(image=image, format=decoded.format, notes=(*decoded.notes, "reduced"))
 
 
 def reduced(image: Image, max_side: int) -> Image:

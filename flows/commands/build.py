@@ -20,7 +20,7 @@ def build_command(
 ) -> int:
     """Build and print what came out; returns the exit status."""
     console = Console(as_json=as_json)
-    settings = overridden(_settings(what, out), limit=limit, workers=workers, seed=seed)
+    settings = overridden(settings_of(what, out), limit=limit, workers=workers, seed=seed)
     check_source(settings)
     began = time.monotonic()
     build(settings, console)
@@ -57,6 +57,17 @@ def run_flow(resolved: Path, settings: Settings, console: Console) -> None:
         build_on_server(resolved, settings, server, [console.watch])
 
 
+def settings_of(what: Path, out: Path | None) -> Settings:
+    """Return the settings in a file, or those of a folder whose dataset goes to `out`."""
+    if what.is_dir():
+        if out is None:
+            raise SettingsError(f"{what} is a folder: say where the dataset goes, with --out DATASET")
+        return folder_settings(what, out)
+    if out is not None:
+        raise SettingsError(f"--out goes with a folder; {what} is a settings file and names its own output")
+    return read_settings(what)
+
+
 def overridden(settings: Settings, *, limit: int | None, workers: int | None, seed: int | None) -> Settings:
     """Return the settings with what the command line says otherwise."""
     changes: dict[str, Any] = {}
@@ -89,13 +100,3 @@ def check_source(settings: Settings) -> None:
         )
     if output.exists() and not output.is_dir():
         raise SettingsError(f"output: {output} is a file; name a folder")
-
-
-def _settings(what: Path, out: Path | None) -> Settings:
-    if what.is_dir():
-        if out is None:
-            raise SettingsError(f"{what} is a folder: say where the dataset goes, with --out DATASET")
-        return folder_settings(what, out)
-    if out is not None:
-        raise SettingsError(f"--out goes with a folder; {what} is a settings file and names its own output")
-    return read_settings(what)

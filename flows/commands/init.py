@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import BaseModel
+
 import degradations
 import filters
 from flows.console import Console
@@ -34,7 +36,8 @@ def template() -> str:
 
 
 def _tables_missing_in(text: str) -> Iterator[str]:
-    owners = {f"degradations.{name}": degradations.load(name).options for name in degradations.names()}
+    owners: dict[str, type[BaseModel]] = {}
+    owners |= {f"degradations.{name}": degradations.load(name).options for name in degradations.names()}
     owners |= {f"filters.{name}": filters.load(name) for name in filters.names()}
     for name, options in owners.items():
         if f"[{name}]" not in text:

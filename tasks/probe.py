@@ -1,0 +1,174 @@
+"""One photograph through every stage, in memory and timed: what `pairforge plan` extrapolates from."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from degradations._coupled import steps_of
+from filters._contract import Filter, Sample
+from storage import samples
+from storage.canonical import encode
+from storage.errors import SourceError
+from storage.records import Image, Pair, Scene, Source
+from tasks import annotate, clean, degrade, mixture
+from tasks.annotators import open_annotator
+from tasks.image_statistics import statistics
+from tasks.judge import first_reason, judge
+
+_BLOCK = 512  # of a tar: one for a member's header, its content in whole ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Those of every stage that a photograph passes."""
+
+    clean: clean.Options
+    annotate: annotate.Options
+    mixture: mixture.Options
+    degrade: degrade.Options
+    image_filters: Mapping[str, Filter]
+    pair_filters: Mapping[str, Filter]
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbedPair:
+    """A pair that was tried. reason: empty if it would be kept. seconds: of one core. published, work: bytes."""
+
+    name: str
+    reason: str
+    seconds: float
+    published: int = 0
+    work: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A photograph that was tried; seconds and work bytes are its own, those of its pairs stand with them."""
+
+    reason: str
+    seconds: float
+    work: int = 0
+    image: Image | None = None
+    pairs: tuple[ProbedPair, ...] = ()
+
+
+class Prober:
+    """Annotators and filters opened once; probes photographs until it is dropped."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        chosen = options.annotate
+        self._depth = open_annotator(chosen.depth, options.device, chosen.depth_weights)
+        self._segments = open_annotator(chosen.segments, options.device, chosen.segments_weights)
+        self._filters = {"image": options.image_filters, "pair": options.pair_filters}
+        self._measures = {
+            subject: {name: item.measuring().open(options.device) for name, item in filters.items()}
+            for subject, filters in self._filters.items()
+        }
+
+    def probe(self, path: Path, *, pairs: int, second: Image | None = None) -> Probe:
+        """Try the photograph at `path` and `pairs` of its pairs. second: what a reflection mirrors."""
+        began = time.process_time()
+        try:
+            data = path.read_bytes()
+            image = clean.photograph(data, self._options.clean).image
+        except (SourceError, OSError) as error:
+            reason = error.reason if isinstance(error, SourceError) else "unreadable"
+            return Probe(reason=reason, seconds=time.process_time() - began)
+        stored = samples.encode_image(image, self._options.degrade.codec)
+        sha256 = hashlib.sha256(data).hexdigest()
+        scores = {f"clean.{name}": value for name, value in statistics(image).items()}
+        scores |= self._scores("image", Sample(key=clean.key_of(sha256), clean=image))
+        _, reason = first_reason(judge(self._filters["image"], scores))
+        if reason:
+            return Probe(reason=reason, seconds=time.process_time() - began, work=_in_tar(stored))
+        made = {"depth": self._depth.annotate(image), "segments": self._segments.annotate(image)}
+        beside = {"depth": samples.encode_depth(made["depth"]), "segments": samples.encode_labels(made["segments"])}
+        seconds = time.process_time() - began
+        scene = _scene(path.name, sha256, image, beside)
+        work = sum(map(_in_tar, [stored, *beside.values()]))
+        tried = tuple(self._pair(row, scene, stored, beside, second) for row in self._planned(scene.key, pairs))
+        return Probe(reason="", seconds=seconds, work=work, image=image, pairs=tried)
+
+    def _planned(self, key: str, pairs: int) -> list[dict[str, Any]]:
+        """Return `pairs` that the mixture might plan: names by their shares, evenly spread, and levels at random."""
+        shares, levels = self._options.mixture.shares(), self._options.mixture.levels
+        start = mixture.number("probe", key) / 2**63
+        rows = []
+        for variant in range(pairs):
+            drawn = mixture.number("level", key, variant)
+            level, within = levels[drawn % len(levels)], (drawn >> 8) % 1000 / 1000
+            rows.append(
+                {
+                    "key": f"{key}-{variant:03d}",
+                    "name": _at(shares, (start + variant / pairs) % 1),
+                    "severity": 0.2 * (level - 1) + 0.05 + 0.15 * within,
+                    "seed": drawn >> 31,
+                }
+            )
+        return rows
+
+    def _pair(
+        self, planned: Mapping[str, Any], scene: Scene, stored: bytes, beside: Mapping[str, bytes], second: Image | None
+    ) -> ProbedPair:
+        began, name = time.process_time(), planned["name"]
+        mirrored = second is not None and "reflection" in steps_of(name)
+        try:
+            image = samples.decode_image(stored)  # as the stage does, which finds it in the work folder
+            overlays = {"reflection": degrade.fit(second, image.shape)} if mirrored and second is not None else {}
+            shown = replace(scene, image=image, overlays=overlays)
+            pair, members = degrade.make_pair(planned, shown, self._options.degrade)
+        except SourceError as error:
+            return ProbedPair(name=name, reason=error.reason, seconds=time.process_time() - began)
+        sides = {"clean": stored} | {suffix.split(".")[0]: data for suffix, data in members.items()}
+        scores = self._scores("pair", _sample(pair, sides))
+        _, reason = first_reason(judge(self._filters["pair"], scores, pair.recipe))
+        read = {item for step in pair.recipe.steps for item in step.inputs}
+        packed = sides | {kind: data for kind, data in beside.items() if kind in read}
+        records = (encode(pair) + encode(scores), encode({step.degradation: step.inputs for step in pair.recipe.steps}))
+        return ProbedPair(
+            name=name,
+            reason=reason,
+            seconds=time.process_time() - began,
+            published=sum(map(_in_tar, [*packed.values(), *records])),
+            work=sum(map(_in_tar, members.values())),
+        )
+
+    def _scores(self, subject: Literal["image", "pair"], sample: Sample) -> dict[str, float]:
+        return {
+            f"{name}.{score}": float(value)
+            for name, measure in self._measures[subject].items()
+            for score, value in measure([sample])[0].items()
+        }
+
+
+def _scene(uri: str, sha256: str, image: Image, beside: Mapping[str, bytes]) -> Scene:
+    height, width = image.shape[:2]
+    source = Source(uri=uri, licence="unknown", author="unknown", sha256=sha256, width=width, height=height)
+    depth: NDArray[Any] = samples.decode_depth(beside["depth"])
+    labels = samples.decode_labels(beside["segments"])
+    return Scene(key=clean.key_of(sha256), image=image, source=source, depth=depth, segments=labels)
+
+
+def _sample(pair: Pair, sides: Mapping[str, bytes]) -> Sample:
+    images = {side: samples.decode_image(sides[side]) for side in ("clean", "degraded")}
+    return Sample(key=pair.key, clean=images["clean"], degraded=images["degraded"], recipe=pair.recipe)
+
+
+def _at(shares: Mapping[str, float], place: float) -> str:
+    """Return the name whose share of [0, 1) holds `place`."""
+    for name, share in sorted(shares.items()):
+        place -= share
+        if place < 0:
+            return name
+    return max(shares)
+
+
+def _in_tar(data: bytes) -> int:
+    return _BLOCK + -(-len(data) // _BLOCK) * _BLOCK
