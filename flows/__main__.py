@@ -223,5 +223,15 @@ def plan(what: Path, out: Path | None, limit: int | None, workers: int | None, a
     return plan_command(what, out=out, limit=limit, workers=workers, as_json=as_json)
 
 
+@pairforge.command()
+@click.argument("dataset", required=False, type=click.Path(path_type=Path))
+@with_json
+def doctor(dataset: Path | None, as_json: bool) -> int:
+    """Say what is installed, reachable and writable, and how to fix what is not."""
+    from flows.commands.doctor import doctor_command
+
+    return doctor_command(dataset, as_json=as_json)
+
+
 if __name__ == "__main__":
     main()

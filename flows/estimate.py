@@ -94,7 +94,7 @@ def _planned(images: Array, name: str, options: MixtureOptions) -> Array:
     return np.minimum(wanted, options.quotas.get(name, np.inf))
 
 
-def _kept_of(unseen: int | NDArray[np.int64], kept: int, tried: int, rng: np.random.Generator) -> Array:
+def _kept_of(unseen: int | np.int64 | NDArray[np.int64], kept: int, tried: int, rng: np.random.Generator) -> Array:
     share = rng.beta(kept + 0.5, tried - kept + 0.5, DRAWS)
     return rng.binomial(unseen, share, DRAWS).astype(np.float64)
 

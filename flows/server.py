@@ -103,7 +103,7 @@ class LocalServer:
 
     def alive(self) -> bool:
         """Tell whether the server answers now."""
-        return _health(self.url, seconds=1.0) is None
+        return health(self.url, seconds=1.0) is None
 
 
 class _Keeper(threading.Thread):
@@ -237,12 +237,12 @@ def _tagged(tag: str, *, live: bool) -> "FlowRunFilter":
 
 
 def _check_given(url: str) -> None:
-    if problem := _health(url, seconds=GIVEN_SERVER):
+    if problem := health(url, seconds=GIVEN_SERVER):
         fix = "start that server, correct PREFECT_API_URL or unset it to use a local one"
         raise PairForgeError(f"no Prefect server answers at {url} ({problem}): {fix}")
 
 
-def _health(url: str, *, seconds: float) -> str | None:
+def health(url: str, *, seconds: float) -> str | None:
     """Return what is wrong with the server at `url`, None if it is healthy."""
     try:
         request = urllib.request.Request(f"{url}/health", headers=_credentials())  # noqa: S310

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+import time
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +88,21 @@ class Lease(AbstractContextManager["Lease"]):
             if self._is_ours():
                 with suppress(OSError):  # a file server that stumbles once must not stop the heart
                     os.utime(self._file)
+
+
+def holder(root: Path) -> str:
+    """Return the sentence that says who holds the dataset at `root`, empty if nobody does; takes nothing."""
+    file, lock = root / ".work" / "lease.json", root / ".work" / "lease.lock"
+    if not lock.exists():
+        return ""
+    other = _read(file)
+    with lock.open("rb") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _sentence(root, other)
+    elsewhere = bool(other) and other.get("host") != socket.gethostname()
+    return _sentence(root, other) if elsewhere and time.time() - file.stat().st_mtime < EXPIRY_SECONDS else ""
 
 
 def _read(path: Path) -> dict[str, object]:

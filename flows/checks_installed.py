@@ -1,0 +1,152 @@
+"""Is what a build needs installed, in the right version, once, and ours? What models and tests need is only told."""
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+from flows.findings import Finding, finding
+
+PACKAGES = ("flows", "tasks", "degradations", "filters", "storage", "training")
+ROOT = Path(__file__).parents[1]
+MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL", "scikit-image": "skimage", "scikit-learn": "sklearn"}
+MODELS = {"torch": "torch", "transformers": "transformers", "open_clip": "open_clip_torch", "sam2": "sam2"}
+OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+
+
+def installed() -> Iterator[Finding]:
+    """Yield every finding about what is installed."""
+    for look in (python, dependencies, packages, foreign, opencv_wheels, opencv_threads, codecs, chromium, models, gpu):
+        yield from look()
+
+
+def python(version: tuple[int, ...] = sys.version_info[:3]) -> Iterator[Finding]:
+    """The interpreter is one that is supported."""
+    yield finding("python", version >= (3, 11), ".".join(map(str, version)), "install python 3.11 or newer")
+
+
+def dependencies(project: str = "pairforge") -> Iterator[Finding]:
+    """Every dependency can be imported, in a version that the project allows."""
+    from packaging.requirements import Requirement
+
+    try:
+        requirements = [Requirement(text) for text in metadata.requires(project) or []]
+    except metadata.PackageNotFoundError:
+        yield finding(project, good=False, found="not installed", fix="pip install -e .")
+        return
+    for requirement in requirements:
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield dependency(requirement.name, str(requirement.specifier))
+
+
+def dependency(name: str, allowed: str) -> Finding:
+    """Return whether distribution `name` is installed in a version that `allowed` (a specifier) names, and imports."""
+    from packaging.specifiers import SpecifierSet
+
+    fix = f"pip install '{name}{allowed}'"
+    try:
+        version = metadata.version(name)
+        if not SpecifierSet(allowed).contains(version, prereleases=True):
+            return finding(name, good=False, found=f"version {version} is not {allowed}", fix=fix)
+        importlib.import_module(MODULES.get(name, name.replace("-", "_")))
+    except metadata.PackageNotFoundError:
+        return finding(name, good=False, found="not installed", fix=fix)
+    except Exception as error:  # a broken binary raises anything
+        return finding(name, good=False, found=f"cannot be imported: {error}", fix=f"{fix} --force-reinstall")
+    return finding(name, good=True, found=version)
+
+
+def packages() -> Iterator[Finding]:
+    """Our packages are ours: all lie under one root."""
+    strangers = {name: _file(name) for name in PACKAGES if Path(_file(name)).parents[1] != ROOT}
+    found = ", ".join(f"{name} from {file}" for name, file in strangers.items()) or f"all under {ROOT}"
+    yield finding("packages", not strangers, found, f"remove that package, or run from {ROOT}")
+
+
+def foreign(site: Path | None = None) -> Iterator[Finding]:
+    """Nothing in site-packages is called like one of ours: it would win in a worker."""
+    site = site or Path(sysconfig.get_paths()["purelib"])
+    twins = [name for name in PACKAGES if site != ROOT and ((site / name).is_dir() or (site / f"{name}.py").is_file())]
+    places = ", ".join(str(site / name) for name in twins)
+    yield finding("foreign packages", not twins, places or "none", f"pip uninstall what installed {places}")
+
+
+def opencv_wheels(version: Callable[[str], object] = metadata.version) -> Iterator[Finding]:
+    """There is one OpenCV: two wheels overwrite each other's files."""
+    found = []
+    for name in OPENCV:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            version(name)
+            found.append(name)
+    fix = f"pip uninstall {' '.join(found)}; pip install {OPENCV[0]}"
+    yield finding("opencv wheels", len(found) == 1, ", ".join(found) or "none", fix, otherwise="warn")
+
+
+def opencv_threads() -> Iterator[Finding]:
+    """OpenCV can be kept to one thread, as workers do."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    after = cv2.getNumThreads()
+    cv2.setNumThreads(before)
+    found = f"{before} here, {after} in a worker"
+    yield finding("opencv threads", after == 1, found, "export OMP_NUM_THREADS=1", otherwise="warn")
+
+
+def codecs() -> Iterator[Finding]:
+    """Pillow writes lossless WebP, JPEG and AVIF, and converts colour profiles."""
+    from PIL import features
+
+    there = {
+        "WebP, lossless": _webp_is_lossless(),
+        "JPEG": features.check("jpg"),
+        "AVIF": features.check("avif"),
+        "colour profiles": features.check("littlecms2"),
+    }
+    for name, good in there.items():
+        found = "Pillow has it" if good else "Pillow lacks it"
+        yield finding(name, bool(good), found, "pip install --force-reinstall 'pillow>=11'")
+
+
+def chromium(which: Callable[[str], str | None] = shutil.which) -> Iterator[Finding]:
+    """A browser is there for the test of the report; nothing else needs one."""
+    found = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    fix = "apt-get install chromium (for the tests only)"
+    yield finding("chromium", found is not None, found or "not installed", fix, otherwise="info")
+
+
+def models() -> Iterator[Finding]:
+    """Which model backends could be used."""
+    for module, distribution in MODELS.items():
+        there = importlib.util.find_spec(module) is not None
+        found = "installed" if there else "not installed: embedded backends are used"
+        yield finding(module, there, found, f"pip install {distribution}", otherwise="info")
+
+
+def gpu() -> Iterator[Finding]:
+    """Whether there is a GPU, for models only."""
+    cards = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
+    yield finding("gpu", bool(cards), ", ".join(cards) or "none: models run on the CPU", otherwise="info")
+
+
+def _webp_is_lossless() -> bool:
+    from PIL import Image
+
+    picture = Image.effect_noise((16, 16), 50).convert("RGB")
+    with io.BytesIO() as stream:
+        try:
+            picture.save(stream, "WEBP", lossless=True)
+        except (OSError, KeyError):
+            return False
+        return Image.open(stream).convert("RGB").tobytes() == picture.tobytes()
+
+
+def _file(name: str) -> str:
+    return str(getattr(importlib.import_module(name), "__file__", None) or "nowhere/at all")
