@@ -36,7 +36,9 @@ def edge_width(grey: Plane) -> float:
 def fine_detail(image: Image) -> float:
     """Return the diagonal detail of luma over that at half size: about 0.7, below 0.43 if blurred or enlarged twice."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    half = _halved(grey)
+    if min(half.shape) < 2:
+        return 1.0
     coarse = diagonal_detail(half.astype(np.float32)).std()
     return float(diagonal_detail(grey.astype(np.float32)).std() / max(coarse, 0.05))
 
@@ -49,7 +51,7 @@ def noise(image: Image) -> dict[str, float]:
     noise and JPEG removes its highest frequencies.
     """
     planes = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
-    half = cv2.resize(planes[0], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    half = _halved(planes[0])
     low, middle = np.percentile(_spread(half, half), (5, 15))
     chroma = (_spread(planes[1], planes[0]) + _spread(planes[2], planes[0])) / 2
     return {
@@ -81,6 +83,11 @@ def grid_profile(grey: Plane) -> NDArray[np.float64]:
     steps = np.abs(3 * (grey[:, 2:-1] - grey[:, 1:-2]) - grey[:, 3:] + grey[:, :-3]) / 2
     columns = np.minimum(steps, 20).mean(0, dtype=np.float64)  # an edge of an object counts little
     return np.array([columns[offset::_GRID].mean() for offset in range(_GRID)])
+
+
+def _halved(grey: Image) -> Image:
+    size = max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
 
 
 def _grid_step(grey: Plane) -> float:

@@ -91,19 +91,24 @@ def ssim(clean: Plane, degraded: Plane) -> float:
     return float(similarity[margin : similarity.shape[0] - margin, margin : similarity.shape[1] - margin].mean())
 
 
+def strength_of(clean: Image, degraded: Image) -> dict[str, float]:
+    """Return the scores of a pair: `psnr` in dB, `ssim`, `area` in [0, 1]."""
+    sampled = [luma(strips(image, _MEGAPIXEL)) for image in (clean, degraded)]
+    changed = np.count_nonzero(difference(clean, degraded) > _VISIBLE)
+    return {
+        "psnr": psnr(clean, degraded),
+        "ssim": ssim(sampled[0], sampled[1]),
+        "area": float(changed / (clean.shape[0] * clean.shape[1])),
+    }
+
+
 def _measure(samples: Sequence[Sample]) -> list[Scores]:
     return [_scores(sample) for sample in samples]
 
 
 def _scores(sample: Sample) -> Scores:
     assert sample.degraded is not None
-    clean, degraded = (strips(image, _MEGAPIXEL) for image in (sample.clean, sample.degraded))
-    changed = np.count_nonzero(difference(sample.clean, sample.degraded) > _VISIBLE)
-    return {
-        "psnr": psnr(sample.clean, sample.degraded),
-        "ssim": ssim(luma(clean), luma(degraded)),
-        "area": float(changed / (sample.clean.shape[0] * sample.clean.shape[1])),
-    }
+    return strength_of(sample.clean, sample.degraded)
 
 
 FILTER = Strength
