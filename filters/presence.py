@@ -33,9 +33,9 @@ _UNKNOWN = "changed"
 
 
 class Presence(Filter, frozen=True):
-    """Least scores, below which a degradation is absent: rendered pairs of all levels lie above, but for a few that show
-    nothing, such as a moving object without texture.
+    """Least scores, below which a degradation is absent.
 
+    Rendered pairs of all levels lie above, but for a few that show nothing, such as a moving object without texture.
     likeness: least probability of the type; none of 1,800 rendered pairs fell below.
     """
 
