@@ -40,6 +40,7 @@ bench: .venv/test
 .venv/test: requirements-test.lock .venv/core
 	@echo "installing what the tests need (once) ..." >&2
 	@$(call INSTALL,-r requirements-test.lock)
+	@$(BIN)/pip install --quiet -r requirements-train.lock -c requirements.lock -c requirements-test.lock
 	@touch $@
 
 clean:
