@@ -23,7 +23,8 @@ STEPS = 12  # most views interpolated between two frames
 def speed(frames: Image) -> float:
     """Return how many pixels, at min(H, W) = 1024, the faster tenth of the clip moves per frame; -1 across a cut.
 
-    frames: uint8 (K, H, W, 3), K at least 2. A cut is a frame that its neighbour, moved along the flow, does not explain.
+    frames: uint8 (K, H, W, 3), K at least 2. A cut is a frame that its neighbour, moved along the
+    flow, does not explain.
     """
     small = [_grey(frame) for frame in frames]
     speeds = []

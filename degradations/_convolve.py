@@ -15,7 +15,7 @@ from degradations._contract import Light
 from degradations._psf import gaussian_taps, line, splat
 
 MIRROR = cv2.BORDER_REFLECT_101
-DIRECT = 130  # OpenCV's filter leaves the direct way for kernels of more taps than this, zero or not
+DIRECT = 129  # taps, zero or not, up to which OpenCV's filter goes the direct way
 TILE = 11  # so a tile is at most this high and wide
 SPARSE = 350  # taps up to which tiles beat the Fourier transform (measured at 1024 x 1024)
 STRIP = 32  # rows worked on at a time, so that they stay in the cache
@@ -52,20 +52,30 @@ def _tiled(light: Light, kernel: Light) -> Light:
 
 def _gather(light: Light, tiles: list[Tile], reach: int) -> Light:
     """Return the sum of `light` correlated with each tile, strip by strip of rows so that they stay in the cache."""
-    height, width = light.shape[:2]
-    padded = cv2.copyMakeBorder(light, reach, reach, reach, reach, MIRROR)
     out = np.empty_like(light)
-    for top in range(0, height, STRIP):
+    for top in range(0, len(light), STRIP):
         target = out[top : top + STRIP]
+        rows, columns = target.shape[:2]
+        window = _window(light, top, rows, reach)
         for index, (row, column, part) in enumerate(tiles):
-            above, left = top + row + reach, column + reach
-            view = padded[above : above + len(target) + len(part) - 1, left : left + width + part.shape[1] - 1]
-            total = cv2.filter2D(view, -1, part, anchor=(0, 0), borderType=MIRROR)[: len(target), :width]
+            above, left = row + reach, column + reach
+            view = window[above : above + rows + len(part) - 1, left : left + columns + part.shape[1] - 1]
+            total = cv2.filter2D(view, -1, part, anchor=(0, 0), borderType=MIRROR)[:rows, :columns]
             if index:
                 cv2.add(target, total.reshape(target.shape), dst=target)
             else:
                 target[...] = total.reshape(target.shape)
     return out
+
+
+def _window(light: Light, top: int, rows: int, reach: int) -> Light:
+    """Return `rows` rows of `light` from `top` on and `reach` more pixels on every side, mirrored at the border."""
+    first, last = top - reach, top + rows + reach
+    if min(len(light), last) - max(0, first) <= reach:  # too few rows to mirror: a small picture
+        return np.asarray(cv2.copyMakeBorder(light, reach, reach, reach, reach, MIRROR)[top : last + reach])
+    inside = light[max(0, first) : last]
+    below = max(0, last - len(light))
+    return np.asarray(cv2.copyMakeBorder(inside, max(0, -first), below, reach, reach, MIRROR))
 
 
 def _tiles(kernel: Light) -> list[Tile]:
@@ -143,16 +153,15 @@ def _twice(light: Light, start: NDArray[np.int_], step: NDArray[np.float64]) -> 
     corner = np.floor(end).astype(int)
     part = end - corner
     quad = np.outer((1 - part[0], part[0]), (1 - part[1], part[1])).astype(np.float32) / 2
-    height, width = light.shape[:2]
     reach = int(np.abs([*start, *corner]).max()) + 1
-    padded = cv2.copyMakeBorder(light, reach, reach, reach, reach, MIRROR)
     out = np.empty_like(light)
-    for row in range(0, height, STRIP):
+    for row in range(0, len(light), STRIP):
         target = out[row : row + STRIP]
-        rows = len(target)
-        above, before = row + reach + corner[0], reach + corner[1]
-        view = padded[above : above + rows + 1, before : before + width + 1]
-        moved = cv2.filter2D(view, -1, quad, anchor=(0, 0), borderType=MIRROR)[:rows, :width]
-        whole = padded[row + reach + top : row + reach + top + rows, reach + left : reach + left + width]
+        rows, columns = target.shape[:2]
+        window = _window(light, row, rows, reach)
+        above, before = reach + corner[0], reach + corner[1]
+        view = window[above : above + rows + 1, before : before + columns + 1]
+        moved = cv2.filter2D(view, -1, quad, anchor=(0, 0), borderType=MIRROR)[:rows, :columns]
+        whole = window[reach + top : reach + top + rows, reach + left : reach + left + columns]
         cv2.scaleAdd(whole, 0.5, moved, dst=target)
     return out

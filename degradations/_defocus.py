@@ -7,6 +7,7 @@ front, each with its own spread silhouette.
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import cv2
 import numpy as np
@@ -41,9 +42,9 @@ def layered_defocus(light: Light, disparity: Light, *, focus: float, reach: floa
     signed = (disparity - np.float32(focus)) * np.float32(reach)
     centres = _centres(float(signed.min()), float(signed.max()))
     total = [np.zeros(light.shape[:2], np.float32) for _ in range(4)]
-    planes = tuple(cv2.split(light))
+    kernel = cache(kernel)
     for centre in centres:
-        _lay_over(total, planes, _hat(signed, centre, _step(centres)), abs(centre), kernel)
+        _lay_over(total, light, _hat(signed, centre, _step(centres)), abs(centre), kernel)
     silhouette = np.maximum(total[3], np.float32(1e-6))
     return np.asarray(cv2.merge([cv2.divide(plane, silhouette) for plane in total[:3]]))
 
@@ -64,7 +65,7 @@ def _hat(signed: Light, centre: float, step: float) -> Light:
     return np.asarray(cv2.max(hat, 0.0, dst=hat), dtype=np.float32).reshape(signed.shape)
 
 
-def _lay_over(total: list[Light], planes: tuple[Light, ...], mask: Light, radius: float, kernel: Kernel) -> None:
+def _lay_over(total: list[Light], light: Light, mask: Light, radius: float, kernel: Kernel) -> None:
     """Put the light of `mask`, spread by `radius`, over what is in `total`: three planes and the silhouette."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
@@ -72,8 +73,9 @@ def _lay_over(total: list[Light], planes: tuple[Light, ...], mask: Light, radius
     margin = math.ceil(1.3 * radius) + 8  # a polygon's corners reach beyond the radius
     box = tuple(slice(max(0, int(side[0]) - margin), int(side[-1]) + margin + 1) for side in (rows, columns))
     part = np.ascontiguousarray(mask[box])
-    layer = cv2.merge([*(cv2.multiply(plane[box], part) for plane in planes), part])
-    *spread, silhouette = cv2.split(opened(layer, radius, kernel))
+    silhouette = opened(part, radius, kernel)
     behind = 1 - silhouette
-    for plane, own in zip(total, (*spread, silhouette), strict=True):
-        plane[box] = cv2.add(cv2.multiply(plane[box], behind), own)
+    for channel, plane in enumerate(total[:3]):  # plane by plane: the cache holds one, and memory is used again
+        own = opened(cv2.multiply(cv2.extractChannel(light[box], channel), part), radius, kernel)
+        plane[box] = cv2.add(cv2.multiply(plane[box], behind), own, dst=own)
+    total[3][box] = cv2.add(cv2.multiply(total[3][box], behind), silhouette)

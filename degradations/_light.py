@@ -29,7 +29,9 @@ def linear_to_srgb(light: NDArray[Any]) -> NDArray[Any]:
 
 _DECODE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
 _ENCODE = np.rint(linear_to_srgb(np.arange(65536) / 65535) * 255).astype(np.uint8)
-_NEARLY_WHITE = int(np.searchsorted(_DECODE, 0.97))  # the first code whose light is above 0.97
+_OVER = np.maximum((_DECODE - np.float32(0.97)) / np.float32(0.03), 0) ** 2  # how far a code is into clipping, 0 to 1
+_NEARLY_WHITE = int(np.argmax(_OVER > 0))  # the first code that is
+_CHUNK = 98304  # values worked on at a time, so that they stay in the cache
 _WIDE_LUT = int(cv2.__version__.split(".")[0]) >= 5  # OpenCV 4 has no table look-up of 16-bit codes
 
 
@@ -40,9 +42,12 @@ def decode(image: Image) -> Light:
 
 def encode(light: Light) -> Image:
     """Return the uint8 sRGB image of linear light of any shape; clips to [0, 1], rounds to nearest."""
-    codes = cv2.multiply(np.ascontiguousarray(light).reshape(1, -1), 65535.0, dtype=cv2.CV_16U)
-    looked_up = cv2.LUT(codes, _ENCODE[None]) if _WIDE_LUT else _ENCODE[codes]
-    return np.asarray(looked_up, dtype=np.uint8).reshape(light.shape)
+    flat = np.ascontiguousarray(light).reshape(1, -1)
+    out = np.empty(flat.shape, np.uint8)
+    for start in range(0, flat.size, _CHUNK):
+        codes = cv2.multiply(flat[:, start : start + _CHUNK], 65535.0, dtype=cv2.CV_16U)
+        out[:, start : start + _CHUNK] = cv2.LUT(codes, _ENCODE[None]) if _WIDE_LUT else _ENCODE[codes]
+    return out.reshape(light.shape)
 
 
 def luminance(light: Light) -> Light:
@@ -54,10 +59,10 @@ def expand_highlights(frame: Frame, params: Any, scene: Scene) -> Frame:
     """Return `frame` with clipped highlights brighter than white, by `params.highlights` (0 leaves them).
 
     An 8-bit photograph says 1 for everything from white to the sun. Only channels above 0.97, which cannot be told
-    from clipped ones, gain light, so that clipping gives the clean image back within one code. A pixel of which one
+    from clipped ones, gain light, so that clipping gives the clean image back within three codes. A pixel of which one
     channel alone is clipped is a colour rather than a lamp: it gains a ninth, else pale walls would cast blue.
     """
-    if params.highlights == 0:
+    if params.highlights == 0 or scene.image.max() < _NEARLY_WHITE:
         return frame
     return replace(frame, degraded=brightened(scene.image, params.highlights))
 
@@ -65,11 +70,12 @@ def expand_highlights(frame: Frame, params: Any, scene: Scene) -> Frame:
 def brightened(image: Image, highlights: float) -> Light:
     """Return the linear light of `image`, uint8 (H, W, 3), with highlights up to 1 + `highlights`."""
     light = decode(image)
-    red, green, blue = cv2.split(image)
-    bright = np.flatnonzero(cv2.max(cv2.max(red, green), blue) >= _NEARLY_WHITE)
-    if bright.size:
-        pixels = light.reshape(-1, 3)
-        over = np.maximum(pixels[bright] - np.float32(0.97), 0) * np.float32(1 / 0.03)
-        over *= over
-        pixels[bright] += np.float32(highlights) * over * np.mean(over, axis=1, keepdims=True) ** 2
+    rows = max(1, _CHUNK // (3 * image.shape[1]))
+    for top in range(0, len(image), rows):
+        strip = image[top : top + rows]
+        if strip.max() >= _NEARLY_WHITE:
+            over = cv2.LUT(strip, _OVER)
+            lamp = cv2.transform(over, np.full((3, 3), 1 / 3, np.float32))
+            gain = cv2.multiply(cv2.multiply(lamp, lamp), over, scale=highlights)
+            light[top : top + rows] += gain.reshape(strip.shape)
     return light

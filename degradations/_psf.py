@@ -18,6 +18,7 @@ from degradations._random import gaussian_field, uniform_field
 Points = NDArray[np.float64]  # (N, 2) of (row, column)
 
 STEPS = 400  # of a trajectory; 2000 in the paper look the same
+_OPEN = 4.5  # radians per pixel: a little more than the corner of all frequencies, pi sqrt(2)
 
 
 def splat(
@@ -139,11 +140,21 @@ def bell(sigma: float, aspect: float, angle: float, *, beta: float, plateau: boo
 
 
 def ringing(cutoff: float) -> Light:
-    """Return the circular low-pass of `cutoff` in radians per pixel (up to pi), cut after its third ring."""
+    """Return the circular low-pass of `cutoff` in radians per pixel, faded out after its third ring.
+
+    Beyond pi, where it takes only what is diagonal and fine, it fades to the identity, which it is from 4.5 on.
+    """
+    part = min(1.0, (_OPEN - cutoff) / (_OPEN - math.pi))
+    if part <= 0:
+        return np.ones((1, 1), np.float32)
     cutoff = min(cutoff, math.pi)
-    radius = math.ceil(10.2 / cutoff)
+    reach = 10.2 / cutoff + 1
+    radius = math.ceil(reach)
     rows, columns = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     distance = np.maximum(np.hypot(rows, columns), 1e-9)
-    kernel = cutoff * j1(cutoff * distance) / (2 * math.pi * distance)
-    kernel[radius, radius] = cutoff * cutoff / (4 * math.pi)
-    return trim(np.where(distance <= radius + 0.5, kernel, 0))
+    kernel = j1(cutoff * distance) / distance
+    kernel[radius, radius] = cutoff / 2
+    kernel *= np.clip(reach - distance, 0, 1)  # a sharp end would make the harm jump with the radius
+    kernel *= part / kernel.sum()
+    kernel[radius, radius] += 1 - part
+    return trim(kernel)
