@@ -290,8 +290,9 @@ def _brightness(params: Reflection, at: float, behind: Light, layer: Light, need
 
 
 def _faded(params: Reflection, severity: float) -> Reflection:
-    """Return the pane with its strength going to none, glass included, below severity FADE."""
+    """Return the pane with its strength going to none, glass included, below severity FADE; no pane at 0."""
     fade = min(1.0, severity / FADE)
+    params = replace(params, swapped=params.swapped and severity > 0)
     if params.weight == "network_like":
         return replace(params, gain=params.gain * fade)
     clear = 1 / transmission(params.incidence)
