@@ -1,0 +1,397 @@
+"""The restorer equals diffusers' Flux transformer, and slow, obvious float64 mathematics."""
+
+# ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
+
+import cmath
+import hashlib
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
+
+from tests.small_restorer import COLUMNS, ROWS, TEXT, small_inputs, small_model, small_params
+from training import maths, packing, params, prompts
+from training.checkpoints import native_shapes
+from training.connector import Connector, RefinerBlock, attention_mask
+from training.layers import SingleBlock, modulate
+from training.layouts import entries, pieces
+from training.model import build, initialise
+
+RENAMED = {  # Step1X-Edit for diffusers -> mainline Flux
+    "time_embed.in_layer": "time_text_embed.timestep_embedder.linear_1",
+    "time_embed.out_layer": "time_text_embed.timestep_embedder.linear_2",
+    "vec_embed.in_layer": "time_text_embed.text_embedder.linear_1",
+    "vec_embed.out_layer": "time_text_embed.text_embedder.linear_2",
+}
+
+
+def flux_of(shape):
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: install the `test` extra")
+    flux = diffusers.FluxTransformer2DModel(
+        in_channels=shape.channels,
+        num_layers=shape.double_blocks,
+        num_single_layers=shape.single_blocks,
+        attention_head_dim=shape.hidden // shape.heads,
+        num_attention_heads=shape.heads,
+        joint_attention_dim=shape.context,
+        pooled_projection_dim=shape.pooled,
+        axes_dims_rope=shape.rope_axes,
+    )
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in flux.parameters():
+            weight.normal_(std=0.2, generator=generator)
+    return flux.eval()
+
+
+def flux_name(name):
+    module, _, leaf = name.rpartition(".")
+    return f"{RENAMED.get(module, module)}.{leaf}"
+
+
+def flux_output(flux, model, target, reference, sigma, prompt, mask, ids):
+    text, pooled = model.connector(prompt, sigma, mask)
+    out = flux(
+        hidden_states=torch.cat([target, reference], dim=1),
+        encoder_hidden_states=text,
+        pooled_projections=pooled,
+        timestep=sigma,
+        txt_ids=ids[:TEXT],
+        img_ids=ids[TEXT:],
+        return_dict=False,
+    )[0]
+    return out[:, : target.shape[1]]
+
+
+@torch.no_grad()
+def test_our_weights_in_diffusers_give_the_same_velocity():
+    shape = small_params()
+    model, flux, inputs = small_model(shape), flux_of(shape), small_inputs(shape)
+    state = model.state_dict()
+    table = entries("diffusers", native_shapes(shape), shape)
+    theirs = {flux_name(name): torch.cat([state[e.native][rows] for rows in e.rows]) for name, e in table.items()}
+    flux.load_state_dict({name: tensor for name, tensor in theirs.items() if not name.startswith("connector.")})
+    expected = flux_output(flux, model, *inputs)
+    assert expected.abs().mean() > 0.1
+    assert (model(*inputs) - expected).abs().max() <= 1e-5
+
+
+@torch.no_grad()
+def test_weights_of_diffusers_in_ours_give_the_same_velocity():
+    shape = small_params()
+    model, flux, inputs = small_model(shape), flux_of(shape), small_inputs(shape)
+    theirs, own = flux.state_dict(), model.state_dict()
+    for name, tensor in own.items():
+        if not name.startswith("connector."):
+            found = [theirs[flux_name(p.name)][p.at] for p in pieces("diffusers", name, tuple(tensor.shape), shape)]
+            own[name] = torch.cat(found)
+    model.load_state_dict(own)
+    assert (model(*inputs) - flux_output(flux, model, *inputs)).abs().max() <= 1e-5
+
+
+def test_base_has_the_published_size_and_names():
+    model = build(params.base())
+    state = model.state_dict()
+    assert len(state) == 816
+    assert sum(tensor.numel() for tensor in state.values()) == 12_427_800_384
+    assert all(tensor.is_meta for tensor in state.values())
+    published = {
+        "double_blocks.18.img_attn.qkv.weight": (9216, 3072),
+        "double_blocks.0.txt_attn.norm.key_norm.scale": (128,),
+        "double_blocks.0.txt_mod.lin.weight": (18432, 3072),
+        "single_blocks.37.linear1.weight": (21504, 3072),
+        "single_blocks.37.linear2.weight": (3072, 15360),
+        "single_blocks.0.norm.query_norm.scale": (128,),
+        "connector.S.individual_token_refiner.blocks.1.self_attn_qkv.weight": (12288, 4096),
+        "connector.S.t_embedder.mlp.2.weight": (4096, 4096),
+        "connector.global_proj_out.weight": (768, 3584),
+        "final_layer.adaLN_modulation.1.weight": (6144, 3072),
+        "time_in.in_layer.weight": (3072, 256),
+        "vector_in.in_layer.weight": (3072, 768),
+        "img_in.weight": (3072, 64),
+        "txt_in.weight": (3072, 4096),
+    }
+    assert {name: tuple(state[name].shape) for name in published} == published
+
+
+def test_tiny_is_the_same_class_with_one_and_a_half_million_parameters():
+    model = build(params.tiny())
+    assert type(model) is type(build(small_params()))
+    assert 1.4e6 < sum(weight.numel() for weight in model.parameters()) < 1.5e6
+
+
+@torch.no_grad()
+def test_untrained_tiny_points_at_the_reference():
+    shape = params.tiny()
+    model = build(shape, "cpu")
+    initialise(model, seed=0)
+    target, reference, sigma, prompt, mask, ids = small_inputs(shape)
+    velocity = model(target, reference, sigma, prompt, mask, ids)
+    torch.testing.assert_close(target - sigma[:, None, None] * velocity, reference)
+
+
+def test_initial_weights_are_a_function_of_the_seed():
+    first, again, other = (build(params.tiny(), "cpu") for _ in range(3))
+    for model, seed in ((first, 1), (again, 1), (other, 2)):
+        initialise(model, seed)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.img_in.weight, other.img_in.weight)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ids", params.REFERENCE_IDS)
+def test_reference_convention_changes_the_velocity(ids):
+    here, elsewhere = small_params(), small_params(reference_ids=ids)
+    inputs = small_inputs(here)
+    same = torch.equal(small_model(here)(*inputs), small_model(here)(*inputs[:-1], small_inputs(elsewhere)[-1]))
+    assert same == (ids == "v1.1")
+
+
+@pytest.mark.parametrize(
+    ("ids", "first", "last"),
+    [("v1.0", (0, 0, 0), (0, 1, 2)), ("v1.1", (1, 1, 1), (1, 2, 3)), ("realrestorer", (1, 0, 0), (1, 1, 2))],
+)
+def test_positions_follow_the_convention(ids, first, last):
+    found = packing.positions(small_params(reference_ids=ids), text=TEXT, rows=ROWS, columns=COLUMNS)
+    tokens = ROWS * COLUMNS
+    assert found.shape == (TEXT + 2 * tokens, 3)
+    assert not found[:TEXT].any()
+    assert tuple(found[TEXT].tolist()) == (0, 0, 0)
+    assert tuple(found[TEXT + tokens - 1].tolist()) == (0, ROWS - 1, COLUMNS - 1)
+    assert tuple(found[-tokens].tolist()) == first
+    assert tuple(found[-1].tolist()) == last
+
+
+def test_an_added_reference_has_no_positions_of_its_own():
+    assert len(packing.positions(params.tiny(), text=4, rows=3, columns=3)) == 4 + 9
+
+
+def test_patches_are_ordered_channel_row_column():
+    image = torch.arange(2 * 4 * 6, dtype=torch.float32).reshape(1, 2, 4, 6)
+    tokens = packing.patchify(image, 2)
+    assert tokens[0, 1].tolist() == [2, 3, 8, 9, 26, 27, 32, 33]
+    assert torch.equal(packing.unpatchify(tokens, 2, rows=2), image)
+
+
+def test_sides_that_patches_do_not_fill_are_refused():
+    with pytest.raises(ValueError, match=r"multiples of 2, got 5 by 4"):
+        packing.patchify(torch.zeros(1, 3, 5, 4), 2)
+
+
+@torch.no_grad()
+def test_padded_text_is_not_inert():
+    shape = small_params()
+    model = small_model(shape)
+    target, reference, sigma, prompt, mask, ids = small_inputs(shape)
+    trimmed = model(target, reference, sigma, prompt[:, :3], mask[:, :3], ids[2:])
+    assert (model(target, reference, sigma, prompt, mask, ids) - trimmed)[1].abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_samples_of_a_batch_do_not_mix():
+    shape = small_params()
+    model, inputs = small_model(shape), small_inputs(shape)
+    alone = model(*(tensor[1:] for tensor in inputs[:-1]), inputs[-1])
+    assert (model(*inputs)[1:] - alone).abs().max() < 1e-5
+
+
+def test_gradients_reach_every_parameter_but_the_mask_token():
+    shape = small_params(scaled=True, guidance=True, mask_token=True)
+    model = small_model(shape)
+    model(*small_inputs(shape)).square().mean().backward()
+    untouched = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert untouched == ["mask_token"]
+
+
+# Slow, obvious references in float64
+
+
+def slow_softmax(scores):
+    weights = [math.exp(score - max(scores)) for score in scores]
+    return [weight / sum(weights) for weight in weights]
+
+
+def slow_attention(q, k, v, mask=None):
+    """Loop over the queries of one head: q, k, v are (L, D) float64."""
+    out = np.zeros_like(v)
+    for row in range(len(q)):
+        seen = [column for column in range(len(k)) if mask is None or mask[row, column]]
+        weights = slow_softmax([float(q[row] @ k[column]) / math.sqrt(q.shape[1]) for column in seen])
+        out[row] = sum(weight * v[column] for weight, column in zip(weights, seen, strict=True))
+    return out
+
+
+def slow_rotation(x, ids, axes, theta):
+    """Turn neighbouring channels as complex numbers, one by one: x is (L, D) float64."""
+    out = np.zeros_like(x)
+    for token, position in enumerate(ids):
+        channel = 0
+        for axis, width in enumerate(axes):
+            for pair in range(width // 2):
+                angle = position[axis] / theta ** (2 * pair / width)
+                turned = complex(x[token, channel], x[token, channel + 1]) * cmath.exp(1j * angle)
+                out[token, channel : channel + 2] = turned.real, turned.imag
+                channel += 2
+    return out
+
+
+def slow_norm(x, epsilon=1e-6):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
+
+
+def slow_linear(layer, x):
+    return x @ layer.weight.detach().double().numpy().T + layer.bias.detach().double().numpy()
+
+
+def slow_silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def slow_gelu(x):
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def slow_rms(x, scale):
+    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6) * scale.detach().double().numpy()
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_attention_is_the_softmax_of_scaled_products():
+    q, k, v = (random(1, 2, 6, 4, seed=seed) for seed in range(3))
+    mask = attention_mask(torch.tensor([[True, True, True, False, True, False]]))
+    expected = [slow_attention(*(x[0, head].numpy() for x in (q, k, v)), mask[0, 0]) for head in range(2)]
+    np.testing.assert_allclose(maths.attention(q, k, v, mask)[0], np.concatenate(expected, axis=1), atol=1e-12)
+
+
+def test_padded_tokens_look_only_at_the_first():
+    mask = attention_mask(torch.tensor([[True, True, False]]))[0, 0]
+    assert mask.tolist() == [[True, True, False], [True, True, False], [True, False, False]]
+
+
+def test_rope_turns_pairs_by_their_angles():
+    axes, theta = (4, 6, 6), 10_000
+    ids = torch.tensor([[0.0, 0, 0], [1, 3, 2], [1, 250, 511]])
+    x = random(1, 1, 3, 16)
+    turned = maths.apply_rope(x.float(), maths.rope(ids, axes, theta))[0, 0]
+    np.testing.assert_allclose(turned, slow_rotation(x[0, 0].numpy(), ids.numpy(), axes, theta), atol=2e-6)
+
+
+def test_rope_makes_attention_depend_on_distance_alone():
+    axes, theta = (4, 6, 6), 10_000
+    q, k = random(1, 1, 1, 16), random(1, 1, 1, 16, seed=1)
+    products = []
+    for start in (0.0, 40.0):
+        at, other = torch.tensor([[0.0, start, start]]), torch.tensor([[0.0, start + 3, start + 7]])
+        turned = maths.apply_rope(q, maths.rope(at, axes, theta)), maths.apply_rope(k, maths.rope(other, axes, theta))
+        products.append(float((turned[0] * turned[1]).sum()))
+    assert products[0] == pytest.approx(products[1], abs=1e-5)
+
+
+def test_sinusoids_are_cosines_then_sines():
+    found = maths.sinusoids(torch.tensor([0.0, 0.037]), 8)
+    angles = [37 / 10_000 ** (n / 4) for n in range(4)]
+    expected = [[1.0] * 4 + [0.0] * 4, [*map(math.cos, angles), *map(math.sin, angles)]]
+    np.testing.assert_allclose(found, expected, atol=3e-6)
+
+
+def test_modulation_scales_and_shifts_the_normalised_token():
+    x, shift, scale = random(2, 3, 8), random(2, 1, 8, seed=1), random(2, 1, 8, seed=2)
+    expected = slow_norm(x.numpy()) * (1 + scale.numpy()) + shift.numpy()
+    np.testing.assert_allclose(modulate(x, shift, scale), expected, atol=1e-12)
+
+
+def test_single_block_is_its_equations():
+    hidden, heads, ids = 16, 2, random(5, 3).abs() * 9
+    block = SingleBlock(hidden, heads, 4).double()
+    with torch.no_grad():
+        block.norm.query_norm.scale.uniform_(0.5, 2, generator=torch.Generator().manual_seed(0))
+    x, vec = random(1, 5, hidden), random(1, hidden, seed=1)
+    found = block(x, vec, maths.rope(ids, (2, 2, 4), 100.0))
+
+    shift, scale, gate = np.split(slow_linear(block.modulation.lin, slow_silu(vec[0].numpy())), 3)
+    fused = slow_linear(block.linear1, slow_norm(x[0].numpy()) * (1 + scale) + shift)
+    q, k, v, mlp = np.split(fused, [hidden, 2 * hidden, 3 * hidden], axis=1)
+    joint = []
+    for head in range(heads):
+        own = slice(head * 8, head * 8 + 8)
+        turned_q = slow_rotation(slow_rms(q[:, own], block.norm.query_norm.scale), ids.numpy(), (2, 2, 4), 100.0)
+        turned_k = slow_rotation(slow_rms(k[:, own], block.norm.key_norm.scale), ids.numpy(), (2, 2, 4), 100.0)
+        joint.append(slow_attention(turned_q, turned_k, v[:, own]))
+    expected = x[0].numpy() + gate * slow_linear(block.linear2, np.concatenate([*joint, slow_gelu(mlp)], axis=1))
+    np.testing.assert_allclose(found[0].detach(), expected, atol=1e-6)  # rotation and RMS norm are float32 by design
+
+
+def test_refiner_block_is_its_equations():
+    block = RefinerBlock(8, 2).double()
+    x, condition, valid = random(1, 4, 8), random(1, 8, seed=1), torch.tensor([[True, True, True, False]])
+    mask = attention_mask(valid)
+    found = block(x, condition, mask)
+
+    gate1, gate2 = np.split(slow_linear(block.adaLN_modulation[1], slow_silu(condition[0].numpy())), 2)
+    q, k, v = np.split(slow_linear(block.self_attn_qkv, slow_norm(x[0].numpy())), 3, axis=1)
+    own = [slice(0, 4), slice(4, 8)]
+    joint = np.concatenate([slow_attention(q[:, s], k[:, s], v[:, s], mask[0, 0]) for s in own], axis=1)
+    middle = x[0].numpy() + gate1 * slow_linear(block.self_attn_proj, joint)
+    inner = slow_silu(slow_linear(block.mlp.fc1, slow_norm(middle)))
+    expected = middle + gate2 * slow_linear(block.mlp.fc2, inner)
+    np.testing.assert_allclose(found[0].detach(), expected, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scaled", [False, True])
+def test_pooled_prompt_projects_the_mean_of_valid_rows(scaled):
+    shape = small_params(scaled=scaled)
+    connector = Connector(shape.connector, shape.pooled)
+    _, _, sigma, prompt, mask, _ = small_inputs(shape)
+    _, pooled = connector(prompt, sigma, mask)
+    mean = prompt[1, :3].mean(dim=0) * (0.09 if scaled else 1.0)
+    torch.testing.assert_close(pooled[1], connector.global_proj_out(mean), atol=1e-6, rtol=1e-5)
+
+
+def test_params_survive_json():
+    for preset in (params.base(), params.tiny(), small_params(scaled=True)):
+        assert params.from_json(params.to_json(preset)) == preset
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"hidden": 33}, "hidden .33. must be divisible by heads"),
+        ({"rope_axes": (4, 6, 8)}, "rope_axes must be even and sum to 16"),
+        ({"rope_axes": (5, 5, 6)}, "rope_axes must be even"),
+        ({"double_blocks": 10**6}, "blocks must be within"),
+        ({"reference_ids": "v9"}, "reference_ids must be one of"),
+        ({"predicts": "noise"}, "predicts 'noise'"),
+        ({"connector": None}, "without a connector context is pooled"),
+    ],
+)
+def test_params_that_do_not_fit_are_refused(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        replace(small_params(), **changes)
+
+
+def test_frozen_prompts_are_box_and_muller_on_the_hash():
+    digest = hashlib.shake_256(b"haze").digest(16 * 4 * 8)
+    words = [int.from_bytes(digest[8 * n : 8 * n + 8], "little") for n in range(2 * 4 * 8)]
+    radius, angle = ((words[5 + offset] >> 11) / 2**53 for offset in (0, 4 * 8))
+    expected = math.sqrt(-2 * math.log(radius)) * math.cos(2 * math.pi * angle)
+    assert float(prompts.frozen(["haze"], width=8)[0][0, 0, 5]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_frozen_prompts_are_normal_and_a_function_of_the_text():
+    first, mask = prompts.frozen(["Please remove noise from the image.", "Please dehaze the image"], width=64)
+    again, _ = prompts.frozen(["Please dehaze the image"], width=64)
+    assert first.shape == (2, 4, 64)
+    assert mask.all()
+    assert torch.equal(first[1], again[0])
+    assert not torch.equal(first[0], first[1])
+    many, _ = prompts.frozen([str(number) for number in range(400)], width=64)
+    assert abs(float(many.mean())) < 0.02
+    assert abs(float(many.std()) - 1) < 0.02

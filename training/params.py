@@ -1,0 +1,158 @@
+"""The shape of a restorer: one record, stored with its weights, and two presets.
+
+`base` is Step1X-Edit's transformer (arXiv:2504.17761), which RealRestorer (arXiv:2603.25502) fine-tunes; `tiny` is the
+same class, small, on pixels.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+# Where the reference stands on the position axes. Three conventions are in use, and a model must be run with the one
+# it was trained with: "v1.0" (0, y, x) like the target; "v1.1" (1, y + 1, x + 1); "realrestorer" (1, y, x).
+ReferenceIds = Literal["v1.0", "v1.1", "realrestorer"]
+REFERENCE_IDS: tuple[ReferenceIds, ...] = ("v1.0", "v1.1", "realrestorer")
+
+MOST_BLOCKS = 1000  # more than any model has; a stored record that says more is broken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectorParams:
+    """The connector between the hidden states of the language model and the transformer.
+
+    width: of the hidden states. scaled: the mean of the hidden states is scaled by a learnt factor (v1.0 only).
+    """
+
+    width: int
+    hidden: int
+    heads: int
+    blocks: int
+    scaled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """Everything that decides which tensors a restorer has and what they mean.
+
+    channels: of one image token. context: width of a text token. pooled: width of the pooled prompt. connector: None
+    takes text tokens as they are and their mean as the pooled prompt. reference: "tokens" appends the reference on the
+    token axis; "added" adds it to the target tokens and skips it, linearly, to the output. predicts: "velocity", or
+    "residual", what the clean image adds to the reference. mask_token: the file holds one, which nothing reads.
+    """
+
+    channels: int
+    hidden: int
+    heads: int
+    mlp_ratio: int
+    double_blocks: int
+    single_blocks: int
+    rope_axes: tuple[int, int, int]
+    rope_theta: int
+    context: int
+    pooled: int
+    connector: ConnectorParams | None
+    guidance: bool
+    mask_token: bool
+    reference: Literal["tokens", "added"]
+    reference_ids: ReferenceIds
+    predicts: Literal["velocity", "residual"]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when the numbers do not fit together."""
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) must be divisible by heads ({self.heads})")
+        if sum(self.rope_axes) != self.hidden // self.heads or any(axis % 2 for axis in self.rope_axes):
+            raise ValueError(f"rope_axes must be even and sum to {self.hidden // self.heads}, got {self.rope_axes}")
+        if not (0 <= self.double_blocks <= MOST_BLOCKS and 0 <= self.single_blocks <= MOST_BLOCKS):
+            raise ValueError(f"blocks must be within 0 and {MOST_BLOCKS}, got {self.double_blocks, self.single_blocks}")
+        if self.connector and self.connector.hidden % self.connector.heads:
+            raise ValueError(f"the connector's {self.connector.hidden} must divide by {self.connector.heads} heads")
+        if self.connector is None and self.context != self.pooled:
+            raise ValueError(f"without a connector context is pooled, got {self.context} and {self.pooled}")
+        if self.reference_ids not in REFERENCE_IDS:
+            raise ValueError(f"reference_ids must be one of {REFERENCE_IDS}, got {self.reference_ids!r}")
+        if self.reference not in ("tokens", "added") or self.predicts not in ("velocity", "residual"):
+            raise ValueError(f"unknown reference {self.reference!r} or predicts {self.predicts!r}")
+
+    @property
+    def prompt_width(self) -> int:
+        """Return the width of what the prompt encoder hands in."""
+        return self.connector.width if self.connector else self.context
+
+    @property
+    def is_published_form(self) -> bool:
+        """Return whether the files of Step1X-Edit and RealRestorer can hold this model."""
+        return self.connector is not None and self.reference == "tokens" and self.predicts == "velocity"
+
+
+def base() -> Params:
+    """Return the published shape: 12.428 B parameters in 816 tensors; reference ids as in Step1X-Edit v1.1."""
+    return Params(
+        channels=64,
+        hidden=3072,
+        heads=24,
+        mlp_ratio=4,
+        double_blocks=19,
+        single_blocks=38,
+        rope_axes=(16, 56, 56),
+        rope_theta=10_000,
+        context=4096,
+        pooled=768,
+        connector=ConnectorParams(width=3584, hidden=4096, heads=32, blocks=2, scaled=False),
+        guidance=False,
+        mask_token=False,
+        reference="tokens",
+        reference_ids="v1.1",
+        predicts="velocity",
+    )
+
+
+def tiny() -> Params:
+    """Return the embedded shape: 1.5 M parameters on 4x4 pixels, learnt in minutes without other weights."""
+    return Params(
+        channels=48,
+        hidden=128,
+        heads=4,
+        mlp_ratio=4,
+        double_blocks=1,
+        single_blocks=3,
+        rope_axes=(8, 12, 12),
+        rope_theta=10_000,
+        context=64,
+        pooled=64,
+        connector=None,
+        guidance=False,
+        mask_token=False,
+        reference="added",
+        reference_ids="realrestorer",
+        predicts="residual",
+    )
+
+
+def to_json(params: Params) -> str:
+    """Return `params` as JSON with sorted keys."""
+    return json.dumps(asdict(params), sort_keys=True)
+
+
+def from_json(text: str) -> Params:
+    """Return the params that `to_json` wrote; raises ValueError for anything else."""
+    try:
+        found: dict[str, Any] = json.loads(text)
+        connector = found.pop("connector")
+        axes = tuple(found.pop("rope_axes"))
+        made = Params(**found, connector=ConnectorParams(**connector) if connector else None, rope_axes=axes)
+    except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+        raise ValueError(f"not the params of a restorer: {error}") from error
+    _check_numbers(made)
+    return made
+
+
+def _check_numbers(record: Params | ConnectorParams) -> None:
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, ConnectorParams):
+            _check_numbers(value)
+        elif field.type is int and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            raise ValueError(f"{field.name} must be a whole number, got {value!r}")
+        elif field.type is bool and not isinstance(value, bool):
+            raise ValueError(f"{field.name} must be true or false, got {value!r}")

@@ -1,0 +1,29 @@
+"""Prompts without a language model: each text has frozen random vectors, which the small restorer learns to read."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+TOKENS = 4
+
+
+def frozen(prompts: Sequence[str], *, width: int, tokens: int = TOKENS) -> tuple[Tensor, Tensor]:
+    """Return standard normal vectors (B, S, E), a function of each text alone, and their mask (B, S), all true.
+
+    They are made from the text's SHAKE-256, because a checkpoint needs the same vectors for ever and no library's
+    normal generator promises its stream.
+    """
+    vectors = np.stack([_normals(prompt, tokens * width).reshape(tokens, width) for prompt in prompts])
+    return torch.from_numpy(vectors), torch.ones(len(prompts), tokens, dtype=torch.bool)
+
+
+def _normals(text: str, count: int) -> NDArray[np.float32]:
+    """Return `count` standard normals by Box and Muller (1958), from 53-bit uniforms within (0, 1)."""
+    words = np.frombuffer(hashlib.shake_256(text.encode()).digest(16 * count), dtype="<u8")
+    radius, angle = ((words >> np.uint64(11)).astype(np.float64) + 0.5).reshape(2, count) / 2**53
+    normals: NDArray[np.float64] = np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * angle)
+    return normals.astype(np.float32)
