@@ -5,6 +5,7 @@ command imports what it needs when it runs, so that `pairforge --help` answers a
 """
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,18 @@ from flows.quiet import data_folder, silence
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
+INTERRUPTED = (130, 143)  # by SIGINT, by SIGTERM
+
 
 def main() -> None:
     """Run the command line and end the process with its exit status."""
     silence(data_folder())
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if status in INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # whoever waits for a stopped build shall not wait for Ray's and Prefect's farewells
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -49,7 +57,7 @@ def _tell_ours(error: Exception) -> int:
     from tasks.units import Interrupted
 
     if isinstance(error, Interrupted):
-        return _tell(str(error), 130)
+        return _tell(str(error), 128 + error.number)
     if not isinstance(error, PairForgeError):
         raise error
     return _tell(str(error), 2 if isinstance(error, SettingsError) else 1)
@@ -231,6 +239,26 @@ def doctor(dataset: Path | None, as_json: bool) -> int:
     from flows.commands.doctor import doctor_command
 
     return doctor_command(dataset, as_json=as_json)
+
+
+@pairforge.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--to", "layout", type=click.Choice(["native", "bundle", "diffusers"]), required=True)
+@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Number type; as in SOURCE unless said.")
+@click.option(
+    "--reference-ids",
+    type=click.Choice(["v1.0", "v1.1", "realrestorer"]),
+    help="Where the weights expect the reference, if SOURCE does not say or imply it rightly.",
+)
+@with_json
+def convert(
+    source: Path, target: Path, layout: str, dtype: str | None, reference_ids: str | None, as_json: bool
+) -> int:
+    """Write a restorer's weights in another format: a native file, a RealRestorer bundle, or Step1X for diffusers."""
+    from flows.commands.convert import convert_command
+
+    return convert_command(source, target, layout=layout, dtype=dtype, reference_ids=reference_ids, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -64,9 +64,10 @@ class Cluster:
             self._exit = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._pools.clear()
-        self._exit.close()
+        if kind is None or not issubclass(kind, Interrupted) or self._address is not None:
+            self._exit.close()  # else the process ends now, and the watchdog ends Ray: quicker than Ray does itself
 
     def run(self, units: Iterable[Unit], *, on_done: Done, stop: threading.Event) -> list[ShardReport]:
         """See `Workers.run`; what a stage raised comes as itself, PairForgeError where memory is too small."""

@@ -1,6 +1,7 @@
 """A unit of work, how to run it, and the engine that runs units in this process. `tasks.remote` has the other one."""
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -46,7 +47,14 @@ class Opened(Protocol):
 
 
 class Interrupted(PairForgeError):  # noqa: N818 (it is not an error of anything)
-    """The stop event was set before all units were done; what is committed stays."""
+    """The stop event was set before all units were done; what is committed stays. number: of the signal."""
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message, number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Workers(Protocol):
