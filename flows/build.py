@@ -7,27 +7,33 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from flows.artifacts import ProgressArtifacts, publish_outcome
+from flows.commands.build import check_source
 from flows.job import Outcome, finished, run_job
 from flows.metrics import Metrics
-from flows.observers import Board, Watcher, save_timings
-from flows.server import LocalServer
+from flows.observers import Board, Timings, Watcher
+from flows.quiet import silence_ray
+from flows.server import LocalServer, crash_stale_runs, wait_for_task_runs
 from flows.settings import Settings, read_settings
 from storage.lease import Lease
-from tasks.remote import Cluster
-from tasks.units import Unit, Workers
+from tasks.units import Interrupted, Unit, Workers
+
+if TYPE_CHECKING:
+    from tasks.remote import Cluster
 
 NAME = "build-dataset"
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)  # Prefect types it as one that runs nothing
@@ -44,6 +50,7 @@ def build_dataset(settings: str, version: int | None = None) -> dict[str, Any]:
     settings: path of a TOML file. version: the dataset version this must come to; None takes whatever it comes to.
     """
     chosen = read_settings(Path(settings))
+    check_source(chosen)  # a folder that is not mounted must not become an empty version
     with Lease(Path(chosen.output), owner=f"Prefect flow run {flow_run.get_name()}") as lease:
         if done := finished(chosen):
             return {"version": done.dataset_version, "unchanged": True}
@@ -66,25 +73,42 @@ def build_on_server(resolved: Path, settings: Settings, server: LocalServer, wat
     return outcomes[0]
 
 
-def cluster_of(settings: Settings) -> Cluster:
+def cluster_of(settings: Settings) -> "Cluster":
     """Return the Ray cluster at RAY_ADDRESS, else a local one, to be entered in the main thread."""
+    silence_ray()  # before Ray is imported, which reads some of it then
+    from tasks.remote import Cluster
+
     workers = settings.run.workers or len(os.sched_getaffinity(0))
     return Cluster(workers, os.environ.get("RAY_ADDRESS"), device=settings.run.device)
 
 
 def _build(
-    settings: Settings, cluster: Cluster, lease: Lease, watchers: Sequence[Watcher], version: int | None
+    settings: Settings, cluster: "Cluster", lease: Lease, watchers: Sequence[Watcher], version: int | None
 ) -> Outcome:
-    root = Path(settings.output)
+    root, run_id = Path(settings.output), UUID(flow_run.get_id())
+    _bury_dead_runs(root, run_id)
     with Metrics(root, port=settings.run.metrics_port) as metrics, stopped_by_signals() as stop:
-        board = Board(ProgressArtifacts(root), metrics.watch, *watchers)
+        timings = Timings(root / ".work")
+        board = Board(timings, ProgressArtifacts(root), metrics.watch, *watchers)
+        waves = Waves(cluster, settings, board, lease, stop)
         try:
-            outcome = run_job(settings, _waves(cluster, settings, board, lease, stop), board, version=version)
+            outcome = run_job(settings, waves.run, board, version=version)
+        except Interrupted as error:
+            raise Interrupted(str(error), stop.number) from error
         finally:
-            save_timings(board, root / ".work")
+            timings.save()
         metrics.finish(outcome)
     publish_outcome(outcome)
+    wait_for_task_runs(run_id, waves.number)
     return outcome
+
+
+def _bury_dead_runs(root: Path, run_id: UUID) -> None:
+    """Tag this flow run with its dataset, and set right what earlier runs that were killed left as running."""
+    tag = f"dataset:{root}"
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(run_id, tags=[*flow_run.get_tags(), tag])
+    crash_stale_runs(tag, keep=run_id)
 
 
 class Stop(threading.Event):
@@ -120,34 +144,38 @@ def run_wave(stage: str, number: int, work: Any) -> int:
     return len(workers.run(units, on_done=on_done, stop=stop))
 
 
-def _waves(
-    cluster: Workers, settings: Settings, board: Board, lease: Lease, stop: Stop
-) -> Callable[[str, Sequence[Unit]], None]:
-    workers = settings.run.workers or len(os.sched_getaffinity(0))
+class Waves:
+    """Runs the units of a stage wave by wave, each a Prefect task of about a minute. number: waves begun so far."""
 
-    def run_units(stage: str, units: Sequence[Unit]) -> None:
+    def __init__(self, cluster: Workers, settings: Settings, board: Board, lease: Lease, stop: Stop) -> None:
+        self._cluster, self._board, self._lease, self._stop = cluster, board, lease, stop
+        self._workers = settings.run.workers or len(os.sched_getaffinity(0))
+        self._seconds = settings.run.wave_seconds
+        self.number = 0
+
+    def run(self, stage: str, units: Sequence[Unit]) -> None:
+        """Run the units of `stage`, the largest first."""
         ordered = sorted(units, key=lambda unit: -unit.cost)
-        least = max(SHORTEST_WAVE * workers, -(-len(ordered) // MOST_WAVES))
-        done, number, size, began = 0, 0, FIRST_WAVE * workers, time.monotonic()
+        least = max(SHORTEST_WAVE * self._workers, -(-len(ordered) // MOST_WAVES))
+        done, size, began = 0, FIRST_WAVE * self._workers, time.monotonic()
         while done < len(ordered):
-            lease.check()
+            self._lease.check()
             wave = ordered[done : done + size]
-            _run_one(stage, number, (cluster, wave, lambda report: board.unit_done(stage, report), stop), board)
-            done, number = done + len(wave), number + 1
+            self._run_wave(stage, wave)
+            done += len(wave)
             seconds_a_unit = (time.monotonic() - began) / done
-            size = max(least, int(settings.run.wave_seconds / max(seconds_a_unit, 1e-3)))
-        board.flush(final=True)
+            size = max(least, int(self._seconds / max(seconds_a_unit, 1e-3)))
+        self._board.flush(final=True)
 
-    return run_units
-
-
-def _run_one(stage: str, number: int, work: tuple[Any, ...], board: Board) -> None:
-    named = run_wave.with_options(task_run_name=f"{stage.replace(' ', '-')}-{number:04d}")
-    future = named.submit(stage, number, quote(work))
-    while not future.state.is_final():
-        board.flush()
-        time.sleep(POLL)
-    future.result()
+    def _run_wave(self, stage: str, units: Sequence[Unit]) -> None:
+        self.number += 1
+        named = run_wave.with_options(task_run_name=f"{stage.replace(' ', '-')}-{self.number:04d}")
+        work = (self._cluster, units, lambda report: self._board.unit_done(stage, report), self._stop)
+        future = named.submit(stage, self.number, quote(work))
+        while not future.state.is_final():
+            self._board.flush()
+            time.sleep(POLL)
+        future.result()
 
 
 def _told(outcome: Outcome) -> dict[str, Any]:

@@ -58,11 +58,21 @@ class Board:
                 watch(stage, count, final)
 
 
-def save_timings(board: Board, work: Path) -> None:
-    """Add the seconds each stage took to those of earlier runs of the same build; the report shows them."""
-    path = work / "timings.json"
-    known = json.loads(path.read_bytes()) if path.exists() else {}
-    for stage, count in board.stages.items():
-        before = known.get(stage, {"seconds": 0.0, "items": 0})
-        known[stage] = {"seconds": round(before["seconds"] + count.seconds, 3), "items": count.items}
-    publish_bytes(path, json.dumps(known, indent=1).encode())
+class Timings:
+    """A watcher that adds the seconds each stage takes to those of earlier runs; the report, made last, shows them."""
+
+    def __init__(self, work: Path) -> None:
+        self._file = work / "timings.json"
+        self._before = json.loads(self._file.read_bytes()) if self._file.exists() else {}
+        self._now: dict[str, dict[str, float]] = {}
+
+    def __call__(self, stage: str, count: StageCount, final: bool) -> None:
+        """Take over where `stage` is, and write it down when it is done."""
+        before = self._before.get(stage, {"seconds": 0.0})["seconds"]
+        self._now[stage] = {"seconds": round(before + count.seconds, 3), "items": count.items}
+        if final:
+            self.save()
+
+    def save(self) -> None:
+        """Write down what is known so far."""
+        publish_bytes(self._file, json.dumps({**self._before, **self._now}, indent=1).encode())

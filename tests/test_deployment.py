@@ -1,0 +1,179 @@
+"""The deployments of deploy/prefect.yaml: registered on a real server, run by a real worker on a tiny folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.__main__ import run
+from flows.server import LocalServer
+from flows.settings import read_settings
+from tests.builds import tree, write_photographs
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "deploy" / "prefect.yaml"
+RUNS = sorted((ROOT / "deploy" / "runs").glob("*.toml"))
+CODE = ("flows", "tasks", "degradations", "filters", "storage", "training")
+STAGES = {"crawl", "clean", "measure-images", "annotate", "degrade", "measure-pairs", "pack"}
+SETTINGS = """
+seed = 0
+output = "{name}"
+[source]
+folder = "photographs"
+[clean]
+min_side = 256
+[filters.resolution]
+min_side = 256
+[mixture]
+variants = 1
+weights = {{low_light = 1}}
+[run]
+workers = 1
+"""
+# An editable install finds our packages from anywhere; a worker that does not have it must find them by itself.
+NOT_INSTALLED = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+"""
+DEPLOY_BY_PATH = """
+import sys
+from prefect import flow
+source = flow.from_source(source=sys.argv[1], entrypoint="flows/build.py:build_dataset")
+source.deploy(name="by-path", work_pool_name="pairforge", print_next_steps=False)
+"""
+
+
+def _deployments():
+    return yaml.safe_load(FILE.read_text())["deployments"]
+
+
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
+def test_every_run_file_is_a_whole_settings_file(file):
+    settings = read_settings(file)
+    assert settings.dataset.name == file.stem
+    assert Path(settings.output).name == file.stem
+
+
+def test_the_presets_of_the_run_files_do_what_their_names_say():
+    shares = {file.stem: read_settings(file).mixture.shares() for file in RUNS}
+    assert len(set(shares["small"].values())) == 1
+    assert 0.6 < shares["realrestorer"]["blur"] < 0.7
+    assert sum(share for name, share in shares["coupled"].items() if "_" in name and name != "low_light") > 0.4
+
+
+def test_every_run_file_is_deployed_once_and_to_a_dataset_of_its_own():
+    files = [item["parameters"]["settings"] for item in _deployments()]
+    assert sorted(files) == [file.relative_to(ROOT).as_posix() for file in RUNS]
+    assert len({tomllib.loads(file.read_text())["output"] for file in RUNS}) == len(RUNS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Photographs, settings of one dataset for each form of deployment, and a copy of the code elsewhere."""
+    folder = tmp_path_factory.mktemp("deployment")
+    write_photographs(folder / "photographs", count=3)
+    for name in ("by-module", "by-path"):
+        (folder / f"{name}.toml").write_text(SETTINGS.format(name=name))
+    for package in CODE:
+        shutil.copytree(ROOT / package, folder / "checkout" / package)
+    (folder / "hook").mkdir()
+    (folder / "hook" / "sitecustomize.py").write_text(NOT_INSTALLED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished_runs(folder):
+    """Deployments and flow runs by name, after one worker has run what was asked of it; what else the server knows."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.workers.process import ProcessWorker
+
+    with LocalServer(folder / "server") as server:
+        environment = _environment(folder, server.wait())
+        with get_client(sync_client=True) as client:
+            template = ProcessWorker.get_default_base_job_template()
+            client.create_work_pool(WorkPoolCreate(name="pairforge", type="process", base_job_template=template))
+            _prefect(environment, ROOT, "deploy", "--all", "--prefect-file", str(FILE))
+            _python(environment, folder / "checkout", "-c", DEPLOY_BY_PATH, str(folder / "checkout"))
+            found = {item.name: item for item in client.read_deployments()}
+            asked = [("small", "by-module"), ("small", "by-module"), ("by-path", "by-path")]
+            asked_runs = [
+                client.create_flow_run_from_deployment(
+                    found[name].id, parameters={"settings": str(folder / f"{settings}.toml")}
+                )
+                for name, settings in asked
+            ]
+            _prefect(environment, folder, "worker", "start", "--pool", "pairforge", "--run-once")
+            runs = [client.read_flow_run(flow_run.id) for flow_run in asked_runs]
+            tasks = client.read_task_runs()
+    return found, runs, tasks
+
+
+def _environment(folder, url):
+    known = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "RAY", "PYTHONPATH"))}
+    home = str(folder / "home")
+    return known | {
+        "PREFECT_API_URL": url,
+        "PREFECT_HOME": home,
+        "PYTHONPATH": str(folder / "hook"),
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _prefect(environment, cwd, *arguments):
+    _python(environment, cwd, "-m", "prefect", "--no-prompt", *arguments)
+
+
+def _python(environment, cwd, *arguments):
+    command = [sys.executable, *arguments]
+    ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(600)
+class TestOnAServer:
+    """Everything below shares one server and one worker."""
+
+    def test_each_run_file_is_registered_for_one_run_at_a_time(self, finished_runs):
+        found, _, _ = finished_runs
+        assert set(found) == {"small", "realrestorer", "coupled", "by-path"}
+        for name in ("small", "realrestorer", "coupled"):
+            assert found[name].entrypoint == "flows.build.build_dataset"
+            assert found[name].global_concurrency_limit.limit == 1
+            assert found[name].concurrency_options.collision_strategy.value == "ENQUEUE"
+            assert [schedule.active for schedule in found[name].schedules] == [False]
+            assert set(found[name].parameters) == set(found[name].parameter_openapi_schema["properties"])
+
+    def test_a_worker_builds_by_module_and_by_path_though_nothing_is_installed(self, finished_runs, folder):
+        _, (one, other, by_path), _ = finished_runs
+        assert by_path.state.name == "Completed", by_path.state.message
+        assert "Completed" in (one.state.name, other.state.name), (one.state.message, other.state.message)
+        assert tree(folder / "by-module") == tree(folder / "by-path") != {}
+
+    def test_a_second_run_of_a_dataset_waits_for_the_first(self, finished_runs):
+        _, (one, other, _), _ = finished_runs
+        assert sorted([one.state.name, other.state.name]) == ["AwaitingConcurrencySlot", "Completed"]
+
+    def test_what_a_worker_built_is_whole(self, finished_runs, folder, capsys):
+        assert run(["verify", str(folder / "by-path"), "--replay", "1", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["hash_errors"] == 0
+        assert found["replayed"] == found["identical"] == 1
+        assert not (folder / "by-path" / ".work" / "lease.json").exists()
+
+    def test_runs_keep_their_tags_and_every_wave_is_recorded(self, finished_runs, folder):
+        _, runs, tasks = finished_runs
+        for flow_run in (item for item in runs if item.state.name == "Completed"):
+            name = Path(flow_run.parameters["settings"]).stem
+            assert f"dataset:{folder / name}" in flow_run.tags
+            assert name == "by-path" or {"pairforge", "build"} <= set(flow_run.tags)
+            waves = [task for task in tasks if task.flow_run_id == flow_run.id]
+            assert {wave.name.rsplit("-", 1)[0] for wave in waves} == STAGES
+            assert {wave.state.type.value for wave in waves} == {"COMPLETED"}
