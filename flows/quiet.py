@@ -5,12 +5,14 @@ import secrets
 from pathlib import Path
 
 # What the user has set stays: somebody who asks for Prefect's log, or names a server, means it.
-QUIET = {
+PREFECT = {
     "DO_NOT_TRACK": "1",  # Prefect's SDK sends telemetry otherwise
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+RAY = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # actors see the GPUs they did not ask for; else a FutureWarning
     "RAY_DEDUP_LOGS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else a paragraph per dead worker on stdout, whatever log_to_driver says
@@ -21,9 +23,16 @@ QUIET = {
 
 def silence(data_folder: Path) -> None:
     """Set what keeps the terminal ours. PREFECT_HOME moves to `data_folder`, which hides the user's Prefect profile."""
-    for name, value in QUIET.items():
+    for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str(data_folder / "prefect"))
+    silence_ray()
+
+
+def silence_ray() -> None:
+    """Set Ray's part alone: all there is to do where a Prefect worker starts the flow, whose log belongs to it."""
+    for name, value in RAY.items():
+        os.environ.setdefault(name, value)
     if not os.environ.get("RAY_ADDRESS"):
         # A local Ray listens on every interface: only who knows the token may send it work.
         os.environ["RAY_AUTH_MODE"] = "token"
