@@ -21,8 +21,8 @@ def statistics(image: Image) -> dict[str, float]:
     mean_luminance: of linear light, 0 to 1. highlight_fraction, shadow_fraction: of pixels with luma from 250, up to
     12. contrast: standard deviation of luma, of 1. colourfulness: Hasler and Suesstrunk 2003
     (doi:10.1117/12.477378), 0 grey to 109 extremely colourful. noise: standard deviation in levels, in the flattest
-    tenth of the image. texture: mean gradient of luma, levels a pixel, on a copy of short side 256. sky: share of the image, in
-    its upper half, that is bright and smooth.
+    tenth of the image. texture: mean gradient of luma, levels a pixel, on a copy of short side 256. sky: share of the
+    image, in its upper half, that is bright and smooth.
     """
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     small = _shrunk(image)
