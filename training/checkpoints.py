@@ -145,10 +145,10 @@ def _layout(path: Path, names: Mapping[str, str]) -> Layout:
         return "bundle"
     if any(name.startswith("transformer_blocks.") for name in names):
         return "diffusers"
-    if "img_in.weight" in names:
+    if any(name.startswith("double_blocks.") for name in names):
         return "native"
     found = f"found {len(names)} others, such as {min(names)}" if names else "found none"
-    raise ShardError(f"{path} is not a restorer: expected tensors such as img_in.weight, {found}")
+    raise ShardError(f"{path} is not a restorer: expected tensors such as double_blocks.0.img_mod.lin.weight, {found}")
 
 
 def _params(path: Path, layout: Layout, names: Mapping[str, str], metadata: Mapping[str, str]) -> Params:

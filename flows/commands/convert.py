@@ -1,0 +1,33 @@
+"""`pairforge convert`: a restorer's weights in another of the published formats."""
+
+from pathlib import Path
+
+from flows.console import Console
+from storage.canonical import plain
+from storage.errors import SettingsError
+
+
+def convert_command(
+    source: Path, target: Path, *, layout: str, dtype: str | None, reference_ids: str | None, as_json: bool
+) -> int:
+    """Write the weights at `source` to `target`; returns the exit status."""
+    try:
+        import torch
+
+        from training import checkpoints
+    except ImportError as error:
+        raise SettingsError(f"convert needs {error.name}: install PairForge with its `train` extra") from error
+
+    types = {None: None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    console = Console(as_json=as_json)
+    with (
+        checkpoints.opened(source, reference_ids=reference_ids) as checkpoint,  # type: ignore[arg-type]  # a choice
+        console.busy(f"converting {len(checkpoint.shapes)} tensors from {checkpoint.layout} to {layout}"),
+    ):
+        checkpoints.convert(checkpoint, checkpoints.Target(path=target, layout=layout, dtype=types[dtype]))  # type: ignore[arg-type]
+        count = sum(torch.Size(shape).numel() for shape in checkpoint.shapes.values())
+        params, found = checkpoint.params, checkpoint.layout
+    data = {"source": str(source), "found": found, "target": str(target), "format": layout, "parameters": count}
+    text = f"{target} holds {count:,} parameters as {layout}, read as {found}; reference ids {params.reference_ids}"
+    console.result(data | {"params": plain(params)}, text)
+    return 0
