@@ -52,6 +52,8 @@ class StoredPair:
                 inputs[name] = samples.decode_depth(data)
             elif name == "segments":
                 inputs[name] = samples.decode_labels(data)
+            elif name == "frames":
+                inputs[name] = samples.decode_frames(data, samples.count_frames(data, len(scene)))
             elif name.startswith("overlay-"):
                 inputs[name] = samples.decode_image(data)
         return scene, inputs

@@ -29,9 +29,10 @@ from tasks import crawl, degrade, measure, mixture
 from tasks.crawl import Listing
 from tasks.deduplicate import group_by_hash
 from tasks.degrade import Options as DegradeOptions
+from tasks.footage import sequence_of, with_sequences
 from tasks.judge import first_reason, judge
 from tasks.shuffle import shard_bits
-from tasks.split import split_by_group
+from tasks.split import split_by_group, with_siblings
 from tasks.units import Unit
 
 Row = dict[str, Any]
@@ -100,17 +101,16 @@ class Pipeline:
         return self._run("crawl", units)
 
     def bucket_sources(self, reports: Iterable[ShardReport]) -> tuple[dict[int, Path], Path]:
-        """Return the table of readable files of each bucket, and the table of those that could not be read."""
+        """Return the table of readable sources of each bucket, and the table of those that could not be read."""
         buckets: dict[int, list[Row]] = {}
-        failed = []
+        failed, found = list[Row](), list[Row]()
         for report in reports:
             for row in read_table(Path(report.shard.output + ".parquet")):
-                if row["status"] == "failed":
-                    failed.append(row)
-                else:
-                    buckets.setdefault(crawl.bucket_of(row["sha256"], self.buckets), []).append(row)
+                (failed if row["status"] == "failed" else found).append(row)
+        for row in with_sequences(found):
+            buckets.setdefault(crawl.bucket_of(row["sha256"], self.buckets), []).append(row)
         tables = {
-            bucket: self._table(f"sources/b{bucket:06d}", sorted(rows, key=lambda row: str(row["uri"])), crawl.SCHEMA)
+            bucket: self._table(f"sources/b{bucket:06d}", sorted(rows, key=lambda row: str(row["uri"])), crawl.SOURCES)
             for bucket, rows in sorted(buckets.items())
         }
         return tables, self._table("sources/failed", sorted(failed, key=lambda row: str(row["uri"])), crawl.SCHEMA)
@@ -140,14 +140,17 @@ class Pipeline:
         """Group photographs that show the same, split the groups, judge every image; one table of scenes a bucket."""
         rows = {bucket: _scored(cleaned[bucket], measured[bucket]) for bucket in cleaned}
         groups = self._groups([row for bucket in rows.values() for row in bucket])
-        splits = split_by_group(
-            {key: first for key, (first, _) in groups.items()}, fraction=self.settings.mixture.validation
-        )
+        sources = {row["key"]: row["sha256"] for found in rows.values() for row in found}
+        families = with_siblings({key: first for key, (first, _) in groups.items()}, sources)
+        splits = split_by_group(families, fraction=self.settings.mixture.validation)
         filters = self.settings.filters_of("image")
         return {
             bucket: self._table(
                 f"scenes/{_bucket_name(bucket)}",
-                [_scene_row(row, groups[row["key"]], splits[row["key"]], filters) for row in found],
+                [
+                    _scene_row(row, groups[row["key"]], families[row["key"]], splits[row["key"]], filters)
+                    for row in found
+                ],
                 SCENES,
             )
             for bucket, found in rows.items()
@@ -258,7 +261,9 @@ class Pipeline:
         """Every file of the folder, or as many as the limit lets through, in the order of their uris."""
         found = list(crawl.list_folder(Path(self.settings.source.folder)))
         limit = self.settings.source.limit or len(found)
-        return sorted(sorted(found, key=lambda item: digest(item.uri))[:limit], key=lambda item: item.uri)
+        units = {item.uri: sequence_of(item.uri) or item.uri for item in found}  # a sequence comes whole
+        chosen = set(sorted(set(units.values()), key=digest)[:limit])
+        return sorted((item for item in found if units[item.uri] in chosen), key=lambda item: item.uri)
 
     def fix_layout(self) -> None:
         """Write the number of buckets down, so that photographs added later do not change it."""
@@ -370,7 +375,7 @@ def _scored(cleaned: ShardReport, measured: ShardReport) -> list[Row]:
     ]
 
 
-def _scene_row(row: Row, group: tuple[str, int], split: str, filters: Mapping[str, Filter]) -> Row:
+def _scene_row(row: Row, group: tuple[str, int], family: str, split: str, filters: Mapping[str, Filter]) -> Row:
     first, rank = group
     scores = {**row["scores"], "duplicate.rank": float(rank)}
     by, reason = ("measure", row["reason"]) if row["reason"] else first_reason(judge(filters, scores))
@@ -378,7 +383,7 @@ def _scene_row(row: Row, group: tuple[str, int], split: str, filters: Mapping[st
         "key": row["key"],
         "keep": not reason,
         "split": split,
-        "group": first,
+        "group": family,
         "filter": by,
         "reason": reason,
         "duplicate_of": first if rank else "",

@@ -142,16 +142,16 @@ def _judged(unit: PlannedUnit, planned: Row, made: Row, measured: Row | None, fi
 
 
 def _to_pack(unit: PlannedUnit, made: Row, row: Row, clean: Row, cleaned: Mapping[int, ShardReport]) -> Row:
-    tar = unit.pairs.shard.output + ".tar"
+    tar, clean_tar = (f"{report.shard.output}.tar" for report in (unit.pairs, cleaned[unit.bucket]))
     own = {suffix: (tar, *place) for suffix, place in json.loads(made["members"]).items()}
     pixels = {suffix: place for suffix, place in own.items() if suffix.startswith(("clean.", "degraded."))}
     beside = {suffix: place for suffix, place in own.items() if suffix not in pixels}
     extension = next(iter(own)).rsplit(".", 1)[1]
-    pixels.setdefault(
-        f"clean.{extension}", (cleaned[unit.bucket].shard.output + ".tar", clean["offset"], clean["size"])
-    )
+    pixels.setdefault(f"clean.{extension}", (clean_tar, clean["offset"], clean["size"]))
     read = {name for step in json.loads(row["recipe"])["steps"] for name in step["inputs"]}
     beside.update(_annotation_places(unit, row["source_key"], read))
+    if "frames" in read:
+        beside["frames.png"] = (clean_tar, clean["frames_offset"], clean["frames_size"])
     pair = {**json.loads(made["pair"]), "scores": row["scores"]}
     return {"key": row["key"], "pair": encode(pair).decode(), "pixels": pixels, "annotations": beside}
 

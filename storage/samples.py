@@ -92,6 +92,11 @@ def decode_frames(data: bytes, count: int) -> Image:
     return tall.reshape(count, -1, *tall.shape[1:])
 
 
+def count_frames(data: bytes, height: int) -> int:
+    """Return how many frames of this height the PNG in `data` says it holds, for `decode_frames`."""
+    return max(1, int.from_bytes(data[20:24].ljust(4, b"\0"), "big") // height)
+
+
 def pixels_sha256(image: Image) -> str:
     """Return the sha256, in hex, of the shape and the RGB bytes, whatever codec stores them."""
     _check(image, np.uint8, 3)

@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         ("author", pa.string()),
     ]
 )
+SOURCES = SCHEMA.append(pa.field("frames", pa.string()))  # of a sequence: JSON of uri, sha256 and bytes of each
 RIGHTS_TABLES = ("licences.tsv", "LICENSES.tsv", "MANIFEST.tsv")
 
 _CHUNK = 1 << 20

@@ -14,6 +14,7 @@ from pydantic import BaseModel, SerializeAsAny
 
 from degradations import load
 from degradations._contract import Options as DegradationOptions
+from degradations._contract import Stage
 from degradations._coupled import steps_of
 from degradations._recipes import draw, inputs_of
 from degradations._render import render
@@ -99,6 +100,7 @@ class _Bucket:
             source=self.source(key),
             depth=self.annotation(key, "depth") if "depth" in reads else None,
             segments=self.annotation(key, "segments") if "segments" in reads else None,
+            frames=self.frames(key) if "frames" in reads and _starts_with_frames(planned["name"]) else None,
             overlays=overlays,
         )
 
@@ -110,10 +112,24 @@ class _Bucket:
         row = self.clean_rows[key]
         return samples.decode_image(read_member(Path(self.clean_stem + ".tar"), row["offset"], row["size"]))
 
+    def frames(self, key: str) -> Image | None:
+        """Return the clip around the clean image `key`, uint8 (K, H, W, 3); None for a photograph."""
+        row = self.clean_rows[key]
+        if not row["frames_count"]:
+            return None
+        data = read_member(Path(self.clean_stem + ".tar"), row["frames_offset"], row["frames_size"])
+        return samples.decode_frames(data, row["frames_count"])
+
     def _annotation(self, key: str, kind: str) -> NDArray[Any]:
         row = self.annotation_rows[key]
         data = read_member(Path(self.annotations_stem + ".tar"), row[f"{kind}_offset"], row[f"{kind}_size"])
         return samples.decode_depth(data) if kind == "depth" else samples.decode_labels(data)
+
+
+def _starts_with_frames(name: str) -> bool:
+    """Tell whether a clip would be the first to act: its frames lack what other steps do to the light before it."""
+    others = (load(step) for step in steps_of(name) if "frames" not in load(step).reads)
+    return all(part.stage > Stage.OPTICS for other in others for part in other.parts)
 
 
 def source_of(row: Row) -> Source:

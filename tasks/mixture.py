@@ -154,6 +154,8 @@ def _second_photograph(scene: Row, key: str, name: str, bucket: Sequence[Row], s
 
 def suits(name: str, scores: Mapping[str, float]) -> float:
     """Return how well a photograph suits degradation or combination `name`, in [0, 1]; 0.5 when nothing is known."""
+    if name == "blur" and "clip.speed" in scores:
+        return 1.0  # nothing is more real than its own motion
     known = [SUITS[step](scores) for step in steps_of(name) if step in SUITS]
     return math.fsum(known) / len(known) if known else 0.5
 

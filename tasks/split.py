@@ -5,6 +5,25 @@ from collections.abc import Mapping
 TRAIN, VALIDATION = "train", "validation"
 
 
+def with_siblings(group_of: Mapping[str, str], source_of: Mapping[str, str]) -> dict[str, str]:
+    """Return `group_of` with groups joined that hold images of one source: the clips of a video belong together.
+
+    source_of: key -> source. A joined group is named for the smallest of the names it is joined from.
+    """
+    parent = {group: group for group in group_of.values()}
+
+    def root(group: str) -> str:
+        while parent[group] != group:
+            group = parent[group]
+        return group
+
+    first: dict[str, str] = {}
+    for key, group in sorted(group_of.items()):
+        low, high = sorted((root(first.setdefault(source_of[key], group)), root(group)))
+        parent[high] = low
+    return {key: root(group) for key, group in group_of.items()}
+
+
 def split_by_group(group_of: Mapping[str, str], *, fraction: float) -> dict[str, str]:
     """Return key -> split; a group goes to validation when its hash, read as a number in [0, 1), is below `fraction`.
 

@@ -24,6 +24,12 @@ REASONS: Mapping[str, str] = {
     "warped": "parts of the degraded image are displaced against the clean one",
     "not_an_image": "the file is not an image in any known format",
     "truncated": "the file ends before the image does",
+    "scene_cut": "the frames of this clip do not show one motion: a cut, or a frame is left out",
+    "still_clip": "next to nothing moves in this clip, so its frames blur nothing",
+    "too_fast": "this clip moves farther from frame to frame than clean.clips.max_speed",
+    "too_few_frames": "the video or the sequence is shorter than one clip",
+    "mixed_sizes": "the frames of the sequence are not all of one size",
+    "unreadable_video": "the video is damaged or in a codec that this FFmpeg cannot decode",
 }
 
 
