@@ -64,10 +64,11 @@ class Cluster:
             self._exit = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self._pools.clear()
-        if kind is None or not issubclass(kind, Interrupted) or self._address is not None:
-            self._exit.close()  # else the process ends now, and the watchdog ends Ray: quicker than Ray does itself
+        if self._address is None and error and error[0] is Interrupted:
+            return  # the process ends now, and the watchdog ends Ray: quicker than Ray does itself
+        self._exit.close()
 
     def run(self, units: Iterable[Unit], *, on_done: Done, stop: threading.Event) -> list[ShardReport]:
         """See `Workers.run`; what a stage raised comes as itself, PairForgeError where memory is too small."""
