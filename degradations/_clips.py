@@ -34,7 +34,7 @@ def speed(frames: Image) -> float:
         if error > 24:
             return -1.0
         speeds.append(float(np.percentile(np.linalg.norm(flow, axis=2), 90)))
-    return float(np.median(speeds)) * 1024 / min(small[0].shape)
+    return float(np.median(speeds) * 1024 / min(small[0].shape))
 
 
 def exposed(frames: Image, span: float, highlights: float) -> Light:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Light
-from degradations._psf import gaussian_taps, line, splat
+from degradations._psf import gaussian_taps, line, point_spread, splat
 
 MIRROR = cv2.BORDER_REFLECT_101
 DIRECT = 129  # taps, zero or not, up to which OpenCV's filter goes the direct way
 TILE = 11  # so a tile is at most this high and wide
 SPARSE = 350  # taps up to which tiles beat the Fourier transform (measured at 1024 x 1024)
+SHORT = 9.0  # pixels of a straight motion that is one kernel
 STRIP = 32  # rows worked on at a time, so that they stay in the cache
 
 Tile = tuple[int, int, Light]  # (row, column) of the first tap, seen from the pixel, and the taps
@@ -135,7 +136,9 @@ def motion(light: Light, length: float, angle: float) -> Light:
     A long line is a short one repeated: each step lays a copy at the end of what is there, so the work grows with the
     logarithm of the length. One copy moves by whole pixels; the first kernel takes up what that leaves of the centroid.
     """
-    doublings = max(0, math.ceil(math.log2(max(length, 1e-9) / 9)))
+    if length <= SHORT:
+        return convolve(light, point_spread(line(length, angle)))
+    doublings = math.ceil(math.log2(length / SHORT))
     direction = np.array([math.cos(angle), math.sin(angle)])
     steps = [direction * (length / 2**count) for count in range(doublings, 0, -1)]
     starts = [-np.rint(step / 2) for step in steps]

@@ -112,8 +112,8 @@ def moving_object(light: Light, inside: NDArray[np.bool_], length: float, angle:
 
 def _spread(light: Light, inside: NDArray[np.bool_], length: float, angle: float) -> Light:
     mask = cv2.blur(inside.astype(np.float32), (3, 3), borderType=MIRROR).reshape(inside.shape)
-    planes, rest = cv2.split(light), 1 - mask
-    behind = _continued(tuple(planes), mask, rest, length)
+    behind = _continued(light, mask, length)
+    planes = cv2.split(light)
     moved = motion(cv2.merge([*(cv2.multiply(plane, mask) for plane in planes), mask]), length, angle)
     *spread, silhouette = cv2.split(moved)
     seen = 1 - silhouette
@@ -122,12 +122,19 @@ def _spread(light: Light, inside: NDArray[np.bool_], length: float, angle: float
     )
 
 
-def _continued(planes: tuple[Light, ...], mask: Light, rest: Light, length: float) -> list[Light]:
-    """Return the background: `planes` outside `mask`, inside a smooth continuation of what lies around."""
+def _continued(light: Light, mask: Light, length: float) -> list[Light]:
+    """Return the planes of the background: `light` outside `mask`, inside a smooth continuation of what lies around.
+
+    The object's rim holds light of both, so it is not continued. Short motions uncover nothing: they keep the light.
+    """
+    rest = (cv2.dilate(mask, np.ones((5, 5), np.uint8)) == 0).astype(np.float32)
+    planes = cv2.split(light)
     known = cv2.merge([*(cv2.multiply(plane, rest) for plane in planes), rest])
-    *light, weight = cv2.split(gaussian(known, 1 + length / 4) + np.float32(1e-2) * gaussian(known, 4 + length))
-    fill = cv2.divide(mask, cv2.max(weight, 1e-6)).reshape(mask.shape)
+    *around, weight = cv2.split(gaussian(known, 1 + length / 4) + np.float32(1e-3) * gaussian(known, 4 + length))
+    share = (mask > 0).astype(np.float32) * np.float32(min(1.0, length / 2))
+    fill = cv2.divide(share, cv2.max(weight, 1e-6)).reshape(mask.shape)
+    fill[weight < 1e-6] = 0
+    kept = np.where(weight < 1e-6, np.float32(1), 1 - share)
     return [
-        np.asarray(cv2.add(cv2.multiply(plane, rest), cv2.multiply(around, fill)))
-        for plane, around in zip(planes, light, strict=True)
+        cv2.add(cv2.multiply(plane, kept), cv2.multiply(far, fill)) for plane, far in zip(planes, around, strict=True)
     ]

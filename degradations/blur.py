@@ -27,7 +27,7 @@ from degradations._convolve import convolve, gaussian, motion
 from degradations._defocus import layered_defocus, opened
 from degradations._light import expand_highlights
 from degradations._motion import Turn, camera_path, moving_object, path_length
-from degradations._psf import aperture, bell, ringing, splat, trajectory
+from degradations._psf import aperture, bell, point_spread, ringing, trajectory
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
 from degradations._severity import path, pixels
 from degradations._web import Interpolation, Pass, draw_passes, wear
@@ -324,7 +324,7 @@ def spread(frame: Frame, params: Blur, scene: Scene) -> Frame:
 def _shaken(cause: Shake, shape: tuple[int, ...]) -> Light:
     length = pixels(cause.length, shape)
     points = trajectory(length, cause.seed, centripetal=cause.centripetal, jerk=cause.jerk, tremor=cause.tremor)
-    return splat(points)
+    return point_spread(points)
 
 
 def _defocused(light: Light, cause: Defocus, scene: Scene) -> Light:
