@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -167,12 +168,37 @@ def test_interrupted_and_killed_builds_end_as_if_nothing_had_happened(photograph
         time.sleep(0.2)
     assert not _processes_of(marker)
 
+    for failpoint in ("manifest.before_rename", "manifest.after_rename"):
+        cut = _start(command, server, PAIRFORGE_TEST=marker, PAIRFORGE_FAILPOINT=f"{failpoint}:kill")
+        _, err = cut.communicate(timeout=500)
+        assert cut.returncode == -signal.SIGKILL, err
+
     finished = _start(command, server, PAIRFORGE_TEST=marker)
     _, err = finished.communicate(timeout=500)
     assert finished.returncode == 0, err
     assert tree(root) == expected
     assert not list(root.rglob("*.part"))
     assert not _processes_of(marker)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_builds_killed_at_twelve_random_times_end_as_if_nothing_had_happened(photographs, expected, server, tmp_path):
+    rng = random.Random(7)
+    kills = 0
+    while kills < 12:
+        root = tmp_path / f"dataset-{kills}"
+        for _ in range(4):
+            process = _start(_command(photographs, root, tmp_path), server)
+            try:
+                process.communicate(timeout=rng.uniform(4, 30))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate(timeout=60)
+                kills += 1
+        _, err = (last := _start(_command(photographs, root, tmp_path), server)).communicate(timeout=500)
+        assert last.returncode == 0, err
+        assert tree(root) == expected
 
 
 def test_an_image_that_kills_its_worker_costs_that_image_only(photographs, server, tmp_path):
