@@ -83,7 +83,7 @@ def _segments(shape: tuple[int, ...]) -> Image:
 
 
 def _clip(image: Image) -> Image:
-    """Return five frames of a camera that pans by 1.2 % of the width per frame over `image`, which is the middle one."""
+    """Return five frames of a camera that pans by 1.2 % of the width per frame; the middle one is `image`."""
     moves = [np.float32([[1, 0, 0.012 * image.shape[1] * (index - 2)], [0, 1, 0]]) for index in range(5)]
     size = image.shape[1::-1]
     frames = [cv2.warpAffine(image, move, size, borderMode=cv2.BORDER_REFLECT_101) for move in moves]
