@@ -66,7 +66,7 @@ def tables(quality: int, *, tilt: float, table_seed: int) -> tuple[NDArray[np.in
     tilt: exponent by which steps grow with frequency beyond the standard, below 0 as in cameras' flatter tables.
     table_seed: of a factor exp(N(0, 0.15)) on each step, 0 none.
     """
-    scale = 50 / quality if quality < 50 else 2 - quality / 50
+    scale = (5000 // quality if quality < 50 else 200 - 2 * quality) / 100  # as libjpeg rounds
     row, column = np.mgrid[:8, :8]
     slope = ((row + column + 1) / 4.0) ** tilt
     made = []

@@ -18,6 +18,7 @@ from storage.records import Image
 
 SIZES = (4, 8, 16)
 BLOCK = 16
+_COSINES = (91, 90, 89, 87, 83, 80, 75, 70, 64, 57, 50, 43, 36, 25, 18, 9, 0)  # of k pi / 32, as H.265 rounds them
 DEAD_ZONE = 1 / 3  # rounding offset of H.264's intra blocks: values below 2/3 of a step become 0
 
 # BT.709 to limited-range Y'CbCr, in 8-bit codes.
@@ -90,10 +91,13 @@ def _quantised(plane: Light, size: int, step: float) -> tuple[Light, Light]:
 
 @cache
 def _transform(size: int) -> Light:
-    """Return the integer cosine transform of `size` points, rows of norm 64 sqrt(size), as H.265's."""
+    """Return the integer cosine transform of `size` points of H.265 (section 8.6.4.2), rows of norm 64 sqrt(size)."""
     frequency, place = np.mgrid[:size, :size]
-    basis = np.cos(np.pi * (2 * place + 1) * frequency / (2 * size)) * np.where(frequency == 0, 1, math.sqrt(2))
-    return np.asarray(np.rint(64 * basis), dtype=np.float32)
+    turn = (2 * place + 1) * frequency * (BLOCK // size) % 64  # in units of pi / 32
+    folded = np.where(turn > 32, 64 - turn, turn)
+    sign = np.where(folded > 16, -1, 1)
+    cosine = sign * np.array(_COSINES)[np.where(folded > 16, 32 - folded, folded)]
+    return np.where(frequency == 0, 64, cosine).astype(np.float32)
 
 
 def _along_rows(plane: Light, transform: Light) -> Light:
