@@ -97,6 +97,7 @@ def test_published_pairs_replay_byte_for_byte_without_sources_or_work_files(buil
     found = json.loads(capsys.readouterr().out)
     assert status == 0
     assert found["replayed"] == found["identical"] == 45
+    assert set(found["replayed_by_degradation"].values()) == {5}
     assert found["hash_errors"] == 0
 
 

@@ -1,6 +1,7 @@
 """`pairforge verify`: are the files what the manifest says, and do recipes still make the same bytes?"""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,24 @@ from storage.files import sha256_of
 from storage.records import PublishedFile
 from tasks.mixture import order
 
+Chosen = tuple[str, str, str]  # name, key and shard of a pair
+
 
 def verify_command(root: Path, *, replay: int, as_json: bool) -> int:
     """Check every hash and replay up to `replay` pairs, evenly over the degradations; returns the exit status."""
     console = Console(as_json=as_json)
     dataset = Dataset(root)
     errors = list(_hash_errors(dataset, console))
-    replayed, different = _replay(dataset, replay, console)
+    chosen = _chosen(dataset, replay) if replay else []
+    different = list(_different(dataset, chosen, console))
     data: dict[str, Any] = {
         "version": dataset.manifest.dataset_version,
         "shards": len(dataset.manifest.shards),
         "files": len(dataset.manifest.files),
         "hash_errors": len(errors),
-        "replayed": replayed,
-        "identical": replayed - len(different),
+        "replayed": len(chosen),
+        "identical": len(chosen) - len(different),
+        "replayed_by_degradation": dict(sorted(Counter(name for name, _, _ in chosen).items())),
         "problems": [*errors, *different],
     }
     console.result(data, _text(data))
@@ -47,23 +52,20 @@ def _problem(path: Path, entry: PublishedFile) -> str:
     return "" if sha256_of(path) == entry.sha256 else "has another sha256 than the manifest says"
 
 
-def _replay(dataset: Dataset, count: int, console: Console) -> tuple[int, list[str]]:
-    chosen = _chosen(dataset, count) if count else []
-    different = []
-    for number, (key, shard) in enumerate(chosen, start=1):
+def _different(dataset: Dataset, chosen: Sequence[Chosen], console: Console) -> Iterator[str]:
+    for number, (_, key, shard) in enumerate(chosen, start=1):
         console.progress(f"replaying {number} of {len(chosen)} pairs", final=number == len(chosen))
         if problem := difference(dataset.stored(key, shard)):
-            different.append(f"{key}: {problem}")
-    return len(chosen), different
+            yield f"{key}: {problem}"
 
 
-def _chosen(dataset: Dataset, count: int) -> list[tuple[str, str]]:
-    """Return (key, shard) of pairs to replay: in turn one of each degradation, in the order of their hashes."""
-    by_name: dict[str, list[tuple[str, str]]] = {}
+def _chosen(dataset: Dataset, count: int) -> list[Chosen]:
+    """Return the pairs to replay: in turn one of each degradation, in the order of their hashes."""
+    by_name: dict[str, list[Chosen]] = {}
     for row in dataset.rows("pairs", ("key", "name", "shard", "status")):
         if row["status"] == "kept":
-            by_name.setdefault(row["name"], []).append((row["key"], row["shard"]))
-    queues = [sorted(pairs, key=lambda item: order(item[0])) for _, pairs in sorted(by_name.items())]
+            by_name.setdefault(row["name"], []).append((row["name"], row["key"], row["shard"]))
+    queues = [sorted(pairs, key=lambda item: order(item[1])) for _, pairs in sorted(by_name.items())]
     turns = (queue[turn] for turn in range(count) for queue in queues if turn < len(queue))
     return [pair for _, pair in zip(range(count), turns, strict=False)]
 
