@@ -14,7 +14,11 @@ from storage.files import sha256_of
 from tasks.units import InProcess
 
 SIDE = 256
-SMALL = {"clean": {"min_side": SIDE}, "filters": {"resolution": {"min_side": SIDE}}, "run": {"workers": 2}}
+SMALL = {
+    "clean": {"min_side": SIDE},
+    "filters": {"resolution": {"min_side": SIDE}, "strength": {"measured": False}},  # its bands are of larger images
+    "run": {"workers": 2},
+}
 
 
 def write_photographs(folder, count=8):

@@ -159,7 +159,7 @@ def test_a_tighter_and_then_the_old_threshold_give_the_first_dataset_again(copie
     old, tight = tmp_path / "old.toml", tmp_path / "tight.toml"
     text = _toml(photographs, root)
     old.write_text(text)
-    tight.write_text(text + "[filters.strength]\npsnr = [18.0, 45.0]\nmeasured = false\n")
+    tight.write_text(text + "psnr = [18.0, 45.0]\n")
     shutil.rmtree(root / ".work")  # the ledger and the shards are enough
     assert run(["judge", str(root), str(tight)]) == 0
     assert 0 < summarise(root).pairs < before_pairs(root)
@@ -176,7 +176,7 @@ def test_what_if_writes_nothing(copied, tmp_path, photographs, capsys):
     root, _ = copied
     before = tree(root)
     tight = tmp_path / "tight.toml"
-    tight.write_text(_toml(photographs, root) + "[filters.strength]\npsnr = [18.0, 45.0]\nmeasured = false\n")
+    tight.write_text(_toml(photographs, root) + "psnr = [18.0, 45.0]\n")
     assert run(["judge", str(root), str(tight), "--what-if", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["removed"] > 0
@@ -197,6 +197,8 @@ variants = 9
 validation = 0.2
 [filters.resolution]
 min_side = 256
+[filters.strength]
+measured = false
 """
 
 

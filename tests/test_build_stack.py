@@ -32,6 +32,8 @@ variants = 9
 validation = 0.2
 [filters.resolution]
 min_side = 256
+[filters.strength]
+measured = false
 [run]
 workers = 2
 """
