@@ -5,7 +5,10 @@
 import cmath
 import hashlib
 import math
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +93,13 @@ def test_weights_of_diffusers_in_ours_give_the_same_velocity():
             own[name] = torch.cat(found)
     model.load_state_dict(own)
     assert (model(*inputs) - flux_output(flux, model, *inputs)).abs().max() <= 1e-5
+
+
+def test_the_core_needs_only_torch_numpy_einops_and_safetensors():
+    heavy = ["pydantic", "PIL", "cv2", "scipy", "diffusers", "transformers", "click", "prefect", "ray", "pyarrow"]
+    core = ["checkpoints", "encoders", "flow", "latents", "model", "prompts"]
+    code = f"import sys; sys.modules |= dict.fromkeys({heavy}); import {', '.join(f'training.{name}' for name in core)}"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True, timeout=120)
 
 
 def test_base_has_the_published_size_and_names():
