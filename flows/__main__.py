@@ -82,6 +82,15 @@ def with_json(command: Callable[..., Any]) -> Callable[..., Any]:
     return option(command)
 
 
+def _finished(context: click.Context, parameter: click.Parameter, dataset: Path) -> Path:
+    from storage.errors import SettingsError
+
+    if not (dataset / "manifest.json").is_file():
+        state = "has no manifest.json" if dataset.exists() else "does not exist"
+        raise SettingsError(f"{dataset} {state}: name a finished dataset, or finish it with `pairforge build`")
+    return dataset
+
+
 @click.group(context_settings=CONTEXT, no_args_is_help=True)
 @click.version_option(package_name="pairforge", prog_name="pairforge", message="%(prog)s %(version)s")
 def pairforge() -> None:
@@ -103,7 +112,7 @@ def build(what: Path, out: Path | None, limit: int | None, workers: int | None, 
 
 
 @pairforge.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=click.Path(path_type=Path), callback=_finished)
 @click.argument("key", required=False)
 @click.option("--picture", type=click.Path(path_type=Path), help="Where the pair's picture goes; KEY.png unless said.")
 @with_json
@@ -115,7 +124,7 @@ def inspect(dataset: Path, key: str | None, picture: Path | None, as_json: bool)
 
 
 @pairforge.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=click.Path(path_type=Path), callback=_finished)
 @click.argument("key")
 @with_json
 def explain(dataset: Path, key: str, as_json: bool) -> int:
@@ -126,7 +135,7 @@ def explain(dataset: Path, key: str, as_json: bool) -> int:
 
 
 @pairforge.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=click.Path(path_type=Path), callback=_finished)
 @click.option("--replay", type=click.IntRange(min=0), default=0, metavar="N", help="Make N pairs again and compare.")
 @with_json
 def verify(dataset: Path, replay: int, as_json: bool) -> int:
@@ -175,7 +184,7 @@ def preview(
 
 
 @pairforge.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=click.Path(path_type=Path), callback=_finished)
 @click.argument("settings", metavar="SETTINGS.toml", type=click.Path(path_type=Path))
 @click.option("--what-if", is_flag=True, help="Say what would change; write nothing.")
 @with_json
@@ -198,7 +207,7 @@ def demo(out: Path, workers: int | None, as_json: bool) -> int:
 
 
 @pairforge.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=click.Path(path_type=Path), callback=_finished)
 @with_json
 def report(dataset: Path, as_json: bool) -> int:
     """Write the HTML report of a dataset again."""

@@ -5,9 +5,10 @@ import importlib
 import importlib.util
 import io
 import shutil
+import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +19,18 @@ ROOT = Path(__file__).parents[1]
 MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL", "scikit-image": "skimage", "scikit-learn": "sklearn"}
 MODELS = {"torch": "torch", "transformers": "transformers", "open_clip": "open_clip_torch", "sam2": "sam2"}
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+
+TRY_IMPORTS = """
+import importlib, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+        problem = ""
+    except Exception as error:
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+    sys.stdout.write(f"{name}\\t{problem}\\n")
+    sys.stdout.flush()
+"""
 
 
 def installed() -> Iterator[Finding]:
@@ -40,26 +53,25 @@ def dependencies(project: str = "pairforge") -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         yield finding(project, good=False, found="not installed", fix="pip install -e .")
         return
-    for requirement in requirements:
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            yield dependency(requirement.name, str(requirement.specifier))
+    needed = [item for item in requirements if item.marker is None or item.marker.evaluate({"extra": ""})]
+    yield from imported({item.name: str(item.specifier) for item in needed})
 
 
-def dependency(name: str, allowed: str) -> Finding:
-    """Return whether distribution `name` is installed in a version that `allowed` (a specifier) names, and imports."""
+def imported(allowed: Mapping[str, str]) -> Iterator[Finding]:
+    """Tell of every distribution whether it is there in a version that its specifier allows, and imports."""
     from packaging.specifiers import SpecifierSet
 
-    fix = f"pip install '{name}{allowed}'"
-    try:
-        version = metadata.version(name)
-        if not SpecifierSet(allowed).contains(version, prereleases=True):
-            return finding(name, good=False, found=f"version {version} is not {allowed}", fix=fix)
-        importlib.import_module(MODULES.get(name, name.replace("-", "_")))
-    except metadata.PackageNotFoundError:
-        return finding(name, good=False, found="not installed", fix=fix)
-    except Exception as error:  # a broken binary raises anything
-        return finding(name, good=False, found=f"cannot be imported: {error}", fix=f"{fix} --force-reinstall")
-    return finding(name, good=True, found=version)
+    versions = {name: _version(name) for name in allowed}
+    problems = _import_problems([_module(name) for name, version in versions.items() if version])
+    for name, version in versions.items():
+        fix, problem = f"pip install '{name}{allowed[name]}'", problems.get(_module(name), "")
+        if not version:
+            yield finding(name, good=False, found="not installed", fix=fix)
+        elif not SpecifierSet(allowed[name]).contains(version, prereleases=True):
+            yield finding(name, good=False, found=f"version {version} is not {allowed[name]}", fix=fix)
+        else:
+            found = f"cannot be imported: {problem}" if problem else version
+            yield finding(name, not problem, found, f"{fix} --force-reinstall")
 
 
 def packages() -> Iterator[Finding]:
@@ -134,6 +146,26 @@ def gpu() -> Iterator[Finding]:
     """Whether there is a GPU, for models only."""
     cards = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
     yield finding("gpu", bool(cards), ", ".join(cards) or "none: models run on the CPU", otherwise="info")
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _module(name: str) -> str:
+    return MODULES.get(name, name.replace("-", "_"))
+
+
+def _import_problems(modules: Sequence[str]) -> dict[str, str]:
+    """Return module -> why it cannot be imported, tried in a process of its own, which a broken binary may end."""
+    done = subprocess.run([sys.executable, "-c", TRY_IMPORTS, *modules], capture_output=True, text=True)
+    told = dict(line.split("\t", 1) for line in done.stdout.splitlines() if "\t" in line)
+    silent = [module for module in modules if module not in told][:1]
+    crash = dict.fromkeys(silent, f"the process ended with status {done.returncode}")
+    return {module: problem for module, problem in (told | crash).items() if problem}
 
 
 def _webp_is_lossless() -> bool:

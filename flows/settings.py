@@ -186,6 +186,9 @@ def _sentence(error: ValidationError, table: str = "") -> str:
         return f"{key} is missing; add it"
     if first["type"] == "extra_forbidden":
         return f"{key} is not a setting; {_nearest(places)}"
+    if first["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        instead = " or false" if places[0] == "filters" and len(places) > 1 else ""
+        return f"{key} must be a table of options{instead}, got {_shown(first['input'])}; write [{key}] above its keys"
     message = first["msg"].removeprefix("Value error, ")
     return f"{key or 'the file'}: {message[0].lower() + message[1:]}, got {_shown(first['input'])}"
 

@@ -4,10 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from storage import samples
 from storage.canonical import digest, encode
@@ -27,7 +27,7 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     """codec: of the pixels, lossless either way. pairs_per_shard: upper end; shards hold between half of it and it."""
 
     codec: samples.Codec = "webp"
-    pairs_per_shard: int = 1000
+    pairs_per_shard: Annotated[int, Field(ge=1)] = 1000
 
 
 def run(shard: WorkShard, options: Options) -> ShardReport:

@@ -95,10 +95,23 @@ def not_installed(name):
     raise metadata.PackageNotFoundError(name)
 
 
+def broken_click(code):
+    """Return what is found when `import click` runs `code`."""
+
+    def induce(folder, monkeypatch):
+        (folder / "click.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        return checks_installed.imported({"click": ""})
+
+    return induce
+
+
 FAULTS = {
+    "a dependency that does not import": ("click", "fail", broken_click("raise ImportError('libfoo.so is missing')")),
+    "a dependency that ends the process": ("click", "fail", broken_click("import os; os.abort()")),
     "an old python": ("python", "fail", lambda t, m: checks_installed.python((3, 10, 4))),
-    "a missing dependency": ("no-such-thing", "fail", lambda t, m: [checks_installed.dependency("no-such-thing", "")]),
-    "a dependency too old": ("numpy", "fail", lambda t, m: [checks_installed.dependency("numpy", ">=99")]),
+    "a missing dependency": ("no-such-thing", "fail", lambda t, m: checks_installed.imported({"no-such-thing": ""})),
+    "a dependency too old": ("numpy", "fail", lambda t, m: checks_installed.imported({"numpy": ">=99"})),
     "the project not installed": ("not-pairforge", "fail", lambda t, m: checks_installed.dependencies("not-pairforge")),
     "a foreign package imported": ("packages", "fail", foreign_package),
     "a foreign package in site-packages": (
@@ -131,7 +144,7 @@ FAULTS = {
     "little memory": (
         "memory",
         "warn",
-        lambda t, m: checks.memory(10**9 // 2 if len(os.sched_getaffinity(0)) > 1 else 0),
+        lambda t, m: checks.memory(10**9 // 2),
     ),
     "few open files": (
         "open files",

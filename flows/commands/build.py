@@ -14,6 +14,8 @@ from storage.canonical import encode
 from storage.errors import SettingsError
 from storage.files import publish_bytes
 
+DATASET = (".work", "manifest.json")  # one of them is there from the first moment of a build to the last
+
 
 def build_command(
     what: Path, *, out: Path | None, limit: int | None, workers: int | None, seed: int | None, as_json: bool
@@ -21,7 +23,7 @@ def build_command(
     """Build and print what came out; returns the exit status."""
     console = Console(as_json=as_json)
     settings = overridden(settings_of(what, out), limit=limit, workers=workers, seed=seed)
-    check_source(settings)
+    check_source(settings, origin=what)
     began = time.monotonic()
     build(settings, console)
     root = Path(settings.output)
@@ -86,17 +88,25 @@ def folder_settings(folder: Path, out: Path, **tables: Mapping[str, Any]) -> Set
     return parse_settings(content, origin="the command line", base=Path.cwd())
 
 
-def check_source(settings: Settings) -> None:
-    """Raise SettingsError unless the source folder can be read and the dataset would not stand inside it."""
-    folder, output = Path(settings.source.folder), Path(settings.output)
+def check_source(settings: Settings, *, origin: Path | None = None) -> None:
+    """Raise SettingsError unless the source folder can be read and the output holds nothing but a dataset.
+
+    origin: the file that the sentence names.
+    """
+    if problem := _problem(Path(settings.source.folder), Path(settings.output)):
+        raise SettingsError(f"{origin}: {problem}" if origin else problem)
+
+
+def _problem(folder: Path, output: Path) -> str:
     if not folder.is_dir():
         state = "is not a folder" if folder.exists() else "does not exist"
-        raise SettingsError(f"source.folder: {folder} {state}; name a folder of photographs")
+        return f"source.folder: {folder} {state}; name a folder of photographs"
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise SettingsError(f"source.folder: {folder} cannot be read; change its rights")
+        return f"source.folder: {folder} cannot be read; change its rights"
     if output == folder or folder in output.parents or output in folder.parents:
-        raise SettingsError(
-            f"output: {output} and the source folder {folder} contain each other; choose another output"
-        )
+        return f"output: {output} and the source folder {folder} contain each other; choose another output"
     if output.exists() and not output.is_dir():
-        raise SettingsError(f"output: {output} is a file; name a folder")
+        return f"output: {output} is a file; name a folder"
+    if output.exists() and any(output.iterdir()) and not any((output / name).exists() for name in DATASET):
+        return f"output: {output} holds other files and no dataset; name a new folder"
+    return ""

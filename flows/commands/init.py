@@ -1,14 +1,13 @@
 """`pairforge init`: a settings file to start from, in which every option stands with its default and its meaning."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
+from itertools import starmap
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel
-
-import degradations
-import filters
 from flows.console import Console
+from flows.settings import parse_settings
 from storage.errors import SettingsError
 from storage.files import publish_bytes
 
@@ -30,19 +29,28 @@ def init_command(file: Path, *, force: bool, as_json: bool) -> int:
 
 
 def template() -> str:
-    """Return the settings file; degradations and filters of which it says nothing are added from their code."""
+    """Return the settings file; tables of which the template says nothing are added from their defaults."""
     text = TEMPLATE.read_text(encoding="utf-8")
-    return "\n\n".join([text.rstrip("\n"), *_tables_missing_in(text)]) + "\n"
+    missing = [table for name, table in _tables(defaults()).items() if f"[{name}]" not in text]
+    return "\n\n".join([text.rstrip("\n"), *missing]) + "\n"
 
 
-def _tables_missing_in(text: str) -> Iterator[str]:
-    owners: dict[str, type[BaseModel]] = {}
-    owners |= {f"degradations.{name}": degradations.load(name).options for name in degradations.names()}
-    owners |= {f"filters.{name}": filters.load(name) for name in filters.names()}
-    for name, options in owners.items():
-        if f"[{name}]" not in text:
-            values = options().model_dump(mode="json").items()
-            yield "\n".join([f"[{name}]", *(_line(option, value) for option, value in values)])
+def defaults() -> dict[str, Any]:
+    """Return the resolved settings of the smallest file."""
+    least = {"seed": 0, "output": "dataset", "source": {"folder": "photographs"}}
+    return parse_settings(least, origin="the defaults", base=Path.cwd()).resolved()
+
+
+def _tables(content: Mapping[str, Any], at: str = "") -> dict[str, str]:
+    """Return every table below `content` by its dotted name, as TOML with its keys commented."""
+    found: dict[str, str] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping) and (value or at in ("degradations.", "filters.")):  # other empty ones are values
+            plain = {key: inner for key, inner in value.items() if not isinstance(inner, Mapping)}
+            if plain or not value:
+                found[f"{at}{name}"] = "\n".join([f"[{at}{name}]", *starmap(_line, plain.items())])
+            found |= _tables(value, f"{at}{name}.")
+    return found
 
 
 def _line(option: str, value: object) -> str:

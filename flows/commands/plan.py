@@ -33,7 +33,7 @@ def plan_command(what: Path, *, out: Path | None, limit: int | None, workers: in
     if what.is_dir() and out is None:
         out = what.absolute().with_name(f"{what.absolute().name}-dataset")
     settings = overridden(settings_of(what, out), limit=limit, workers=workers, seed=None)
-    check_source(settings)
+    check_source(settings, origin=what)
     with console.busy("listing the folder"):
         uris = [item.uri for item in list_folder(Path(settings.source.folder))]
     files = [uri for uri in sorted(uris, key=digest) if uri.rpartition("/")[2] not in RIGHTS_TABLES]

@@ -39,16 +39,17 @@ def preview_command(
     image = read_photograph(photograph)
     if grid:
         names = (name,) if name else tuple(REALRESTORER)
+        wanted = [known(item) for item in names]
         with console.busy("rendering the grid"):
-            picture = preview.grid(image, names=[known(item) for item in names], seed=seed)
+            picture = preview.grid(image, names=wanted, seed=seed)
         write_picture(output, picture)
         console.result({"picture": str(output), "names": list(names)}, f"{output}: {', '.join(names)}")
         return 0
     if name is None:
         raise SettingsError("name the degradation to preview, or ask for all of them with --grid")
+    chosen = read_options(known(name), options)
     with console.busy(f"rendering {name}"):
         scene = preview.scene_of(image, second=None if second is None else read_photograph(second))
-        chosen = read_options(known(name), options)
         recipe, rendered = preview.preview(name, scene, severity=severity, seed=seed, options=chosen)
     write_picture(output, rendered.degraded)
     mse = float(np.mean((rendered.clean.astype(np.float32) - rendered.degraded) ** 2))
