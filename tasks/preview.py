@@ -46,13 +46,13 @@ def grid(image: Image, *, names: Sequence[str] = tuple(REALRESTORER), seed: int 
     scene = scene_of(_scaled(image, width))
     rows = [_row(name, scene, seed) for name in names]
     heads = [_label("clean", width), *(_label(f"level {number}", width) for number in range(1, 6))]
-    return _stack([_beside([_label("", width // 3), *heads]), *rows])
+    return _stack([_beside([_label("", max(width // 3, 90)), *heads]), *rows])
 
 
 def _row(name: str, scene: Scene, seed: int) -> Image:
     height, width = scene.image.shape[:2]
     tiles = [preview(name, scene, severity=level - 0.02, seed=seed)[1].degraded for level in LEVELS]
-    side = np.full((height, width // 3, 3), 255, np.uint8)
+    side = np.full((height, max(width // 3, 90), 3), 255, np.uint8)
     cv2.putText(side, name, (6, height // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return _beside([side, scene.image, *tiles])
 
