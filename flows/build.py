@@ -22,13 +22,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from flows.artifacts import ProgressArtifacts, publish_outcome
-from flows.commands.build import check_source
 from flows.job import Outcome, finished, run_job
 from flows.metrics import Metrics
 from flows.observers import Board, Timings, Watcher
 from flows.quiet import silence_ray
 from flows.server import LocalServer, crash_stale_runs, wait_for_task_runs
 from flows.settings import Settings, read_settings
+from flows.source import check_source
 from storage.lease import Lease
 from tasks.units import Interrupted, Unit, Workers
 

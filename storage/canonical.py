@@ -38,7 +38,8 @@ def encode(value: Any) -> bytes:
 
 def decode(kind: type[T], data: bytes) -> T:
     """Return the record of type `kind` that `data` encodes; raises ValueError naming the field that does not fit."""
-    found: T = _adapter(kind).validate_json(data)
+    hashable: Any = kind
+    found: T = _adapter(hashable).validate_json(data)
     return found
 
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.commands.build import build, check_source, folder_settings, overridden
+from flows.commands.build import build, folder_settings, overridden
 from flows.console import Console
 from flows.dataset import Dataset
 from flows.demo_photographs import write_photographs
 from flows.publish import REPORT
 from flows.quiet import data_folder
 from flows.settings import Settings
+from flows.source import check_source
 from flows.summary import summarise
 
 # The photographs are small; 20 pairs of each of the 7 leave room for some to be dropped above 126, 14 of each type.

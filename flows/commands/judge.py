@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.commands.build import build, check_source
+from flows.commands.build import build
 from flows.console import Console
 from flows.dataset import Dataset
 from flows.publish import REPORT
 from flows.rejudge import Change, Rejudgement, planned_alike
 from flows.settings import Settings, read_settings
+from flows.source import check_source
 from flows.summary import Summary, summarise
 from storage.errors import SettingsError
 from storage.lease import Lease

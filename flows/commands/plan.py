@@ -11,10 +11,11 @@ from typing import Any
 
 import cv2
 
-from flows.commands.build import check_source, overridden, settings_of
+from flows.commands.build import overridden, settings_of
 from flows.console import Console
 from flows.estimate import Estimate, Figure, estimate
 from flows.settings import Settings
+from flows.source import check_source
 from flows.summary import size_text
 from storage.canonical import digest
 from storage.errors import SettingsError
