@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 TOKENS = 4
+
+
+class FrozenPrompts:
+    """The prompt encoder of the small restorer: the image is not looked at."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def encode(self, images: Sequence[NDArray[Any]], prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return the vectors (B, S, E) of the prompts and their mask (B, S)."""
+        return frozen(prompts, width=self.width)
 
 
 def frozen(prompts: Sequence[str], *, width: int, tokens: int = TOKENS) -> tuple[Tensor, Tensor]:
