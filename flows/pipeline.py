@@ -138,23 +138,20 @@ class Pipeline:
 
     def judge_images(self, cleaned: Mapping[int, ShardReport], measured: Mapping[int, ShardReport]) -> dict[int, Path]:
         """Group photographs that show the same, split the groups, judge every image; one table of scenes a bucket."""
-        rows = {bucket: _scored(cleaned[bucket], measured[bucket]) for bucket in cleaned}
-        groups = self._groups([row for bucket in rows.values() for row in bucket])
-        sources = {row["key"]: row["sha256"] for found in rows.values() for row in found}
+        found = [_identity(row) for bucket in cleaned for row in _scored(cleaned[bucket], measured[bucket])]
+        groups = self._groups(found)
+        sources = {row["key"]: row["sha256"] for row in found}
         families = with_siblings({key: first for key, (first, _) in groups.items()}, sources)
         splits = split_by_group(families, fraction=self.settings.mixture.validation)
         filters = self.settings.filters_of("image")
-        return {
-            bucket: self._table(
-                f"scenes/{_bucket_name(bucket)}",
-                [
-                    _scene_row(row, groups[row["key"]], families[row["key"]], splits[row["key"]], filters)
-                    for row in found
-                ],
-                SCENES,
-            )
-            for bucket, found in rows.items()
-        }
+        tables = {}
+        for bucket in cleaned:  # read again: the rows of all buckets at once are what memory would grow with
+            rows = [
+                _scene_row(row, groups[row["key"]], families[row["key"]], splits[row["key"]], filters)
+                for row in _scored(cleaned[bucket], measured[bucket])
+            ]
+            tables[bucket] = self._table(f"scenes/{_bucket_name(bucket)}", rows, SCENES)
+        return tables
 
     def annotate(self, cleaned: Mapping[int, ShardReport], scenes: Mapping[int, Path]) -> dict[int, ShardReport]:
         """Make depth and segments of the scenes that were kept."""
@@ -177,16 +174,17 @@ class Pipeline:
         self, scenes: Mapping[int, Path], annotated: Mapping[int, ShardReport]
     ) -> tuple[dict[tuple[int, str], Path], dict[str, int]]:
         """Plan the pairs of every bucket; return the plan of each (bucket, name) and the planned pairs per split."""
-        planned = {bucket: self._plan_bucket(scenes[bucket], annotated[bucket]) for bucket in scenes}
-        surplus = self._surplus(planned)
+        surplus = self._surplus(scenes, annotated)
         tables, totals = {}, Counter[str]()
-        for bucket, rows in planned.items():
-            for scene in read_table(scenes[bucket]):  # kept or not: verdicts do not move shard borders
+        self.surplus = []
+        for bucket in scenes:
+            rows = self._plan_bucket(scenes[bucket], annotated[bucket])
+            for scene in read_table(scenes[bucket], columns=("split",)):  # kept or not: verdicts move no shard borders
                 totals[scene["split"]] += self.settings.mixture.variants
             for name in sorted({row["name"] for row in rows}):
                 chosen = [row for row in rows if row["name"] == name and row["key"] not in surplus]
                 tables[bucket, name] = self._table(f"plan/{_bucket_name(bucket)}-{name}", chosen, PLAN)
-        self.surplus = [(bucket, row) for bucket, rows in planned.items() for row in rows if row["key"] in surplus]
+            self.surplus += [(bucket, row) for row in rows if row["key"] in surplus]
         return tables, dict(totals)
 
     def degrade(
@@ -300,10 +298,13 @@ class Pipeline:
         rows = [{**row, "keep": row["key"] in usable} for row in read_table(scenes)]
         return mixture.plan_bucket(rows, self.settings.mixture, seed=self.settings.seed)
 
-    def _surplus(self, planned: Mapping[int, Sequence[Row]]) -> set[str]:
+    def _surplus(self, scenes: Mapping[int, Path], annotated: Mapping[int, ShardReport]) -> set[str]:
+        """Return the keys that quotas leave out: the buckets are planned once for their names, and then once more."""
         if not self.settings.mixture.quotas:
             return set()
-        return mixture.over_quota([row for rows in planned.values() for row in rows], self.settings.mixture.quotas)
+        planned = (row for bucket in scenes for row in self._plan_bucket(scenes[bucket], annotated[bucket]))
+        named = [{"key": row["key"], "name": row["name"]} for row in planned]
+        return mixture.over_quota(named, self.settings.mixture.quotas)
 
     def _degrade_options(self, name: str) -> DegradeOptions:
         every = self.settings.degradation_options()
@@ -373,6 +374,12 @@ def _scored(cleaned: ShardReport, measured: ShardReport) -> list[Row]:
         {**row, "scores": {**row["scores"], **found[row["key"]]["scores"]}, "reason": found[row["key"]]["reason"]}
         for row in rows
     ]
+
+
+def _identity(row: Row) -> Row:
+    """Return what the exchanges between images need of a row: a tenth of it, because they hold those of all images."""
+    hashes = {name: value for name, value in row["scores"].items() if name.startswith("duplicate.")}
+    return {**{name: row[name] for name in ("key", "sha256", "reason", "width", "height")}, "scores": hashes}
 
 
 def _scene_row(row: Row, group: tuple[str, int], family: str, split: str, filters: Mapping[str, Filter]) -> Row:
