@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,10 @@ import pytest
 import yaml
 
 from flows.__main__ import run
+from flows.job import Outcome
+from flows.metrics import Metrics
+from flows.observers import StageCount
+from flows.publish import blank_manifest
 from flows.server import LocalServer
 from flows.settings import read_settings
 from tests.builds import tree, write_photographs
@@ -20,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "deploy" / "prefect.yaml"
 RUNS = sorted((ROOT / "deploy" / "runs").glob("*.toml"))
 CODE = ("flows", "tasks", "degradations", "filters", "storage", "training")
+MANIFEST = blank_manifest(settings_digest="", code_version="", layout={})
 STAGES = {"crawl", "clean", "measure-images", "annotate", "degrade", "measure-pairs", "pack"}
 SETTINGS = """
 seed = 0
@@ -27,8 +33,6 @@ output = "{name}"
 [source]
 folder = "photographs"
 [clean]
-min_side = 256
-[filters.resolution]
 min_side = 256
 [mixture]
 variants = 1
@@ -71,6 +75,19 @@ def test_every_run_file_is_deployed_once_and_to_a_dataset_of_its_own():
     files = [item["parameters"]["settings"] for item in _deployments()]
     assert sorted(files) == [file.relative_to(ROOT).as_posix() for file in RUNS]
     assert len({tomllib.loads(file.read_text())["output"] for file in RUNS}) == len(RUNS)
+
+
+def test_every_alert_asks_for_metrics_and_labels_that_a_build_emits(tmp_path):
+    outcome = Outcome(root=tmp_path, manifest=MANIFEST, images={"kept": 1}, pairs={"crash": 1}, unchanged=False)
+    with Metrics(tmp_path) as metrics:
+        metrics.watch("clean", StageCount(total=2, done=1), True)
+        metrics.finish(outcome)
+    emitted = (tmp_path / ".work" / "metrics.prom").read_text()
+    rules = yaml.safe_load((ROOT / "deploy" / "alerts.yaml").read_text())["groups"][0]["rules"]
+    asked = [found for rule in rules for found in re.findall(r"(pairforge_\w+)(?:\{([^}]*)\})?", rule["expr"])]
+    assert len(asked) >= len(rules) == 3
+    for name, label in asked:
+        assert re.search(rf"^{name}(\{{.*{re.escape(label)}.*\}})? ", emitted, re.MULTILINE), (name, label)
 
 
 @pytest.fixture(scope="module")
