@@ -15,6 +15,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
+from torch.utils.flop_counter import FlopCounterMode
+
 from tests.small_restorer import COLUMNS, ROWS, TEXT, small_inputs, small_model, small_params
 from training import maths, packing, params, prompts
 from training.checkpoints import native_shapes
@@ -125,6 +127,18 @@ def test_base_has_the_published_size_and_names():
         "txt_in.weight": (3072, 4096),
     }
     assert {name: tuple(state[name].shape) for name in published} == published
+
+
+def test_a_forward_pass_of_base_costs_what_was_counted():
+    """169.2 TFLOP at 1024 squared with a reference: 2 x 4096 image tokens and 640 of text."""
+    shape = params.base()
+    model = build(shape)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        image, prompt = torch.zeros(1, 4096, 64), torch.zeros(1, 640, 3584)
+        ids = packing.positions(shape, text=640, rows=64, columns=64, device="meta")
+        out = model(image, image, torch.zeros(1), prompt, torch.ones(1, 640), ids)
+    assert out.shape == (1, 4096, 64)
+    assert counter.get_total_flops() / 1e12 == pytest.approx(169.2, abs=0.1)
 
 
 def test_tiny_is_the_same_class_with_one_and_a_half_million_parameters():
