@@ -4,6 +4,7 @@
 
 import json
 import pickle
+import sys
 from dataclasses import replace
 
 import pytest
@@ -356,3 +357,9 @@ def test_convert_says_what_is_wrong(tmp_path, capsys, monkeypatch, arguments, st
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert sentence in said
+
+
+def test_convert_without_torch_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run(["convert", str(tmp_path / "x"), str(tmp_path / "y"), "--to", "native"]) == 2
+    assert capsys.readouterr().err == "error: convert needs torch: install PairForge with its `train` extra\n"

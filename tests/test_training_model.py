@@ -393,6 +393,7 @@ def test_params_survive_json():
         ({"double_blocks": 10**6}, "blocks must be within"),
         ({"reference_ids": "v9"}, "reference_ids must be one of"),
         ({"predicts": "noise"}, "predicts 'noise'"),
+        ({"context": 40}, "context is the connector's 32 wide, got 40"),
         ({"connector": None}, "without a connector context is pooled"),
     ],
 )

@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
 
+import math
 import time
 from collections import Counter
 
@@ -9,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
-from training.plan import Plan, Share, generator, permuted
+from training.plan import Plan, Share, equilibrium, generator, permuted, seated
 
 TASKS = ["blur", "compression", "flare", "haze", "low_light", "moire", "noise", "rain", "reflection"]
 WITHOUT_REAL = {"compression", "moire", "noise"}
@@ -137,3 +138,55 @@ def test_a_pick_is_cheap():
 def test_a_share_that_is_none_is_refused(values):
     with pytest.raises(ValueError, match="shares must be within 0 and 1"):
         Share(**values)
+
+
+def test_seats_say_how_often_a_task_comes():
+    pools = {(task, "synthetic"): 50 for task in TASKS}
+    made = Plan(seed=1, stage="x", pools=pools, share=Share(), seats={"haze": 3, "noise": 2})
+    for start in (0, 12, 1200):
+        counts = Counter(pick.task for pick in picks(made, 12, start))
+        assert counts == Counter(dict.fromkeys(TASKS, 1) | {"haze": 3, "noise": 2})
+    haze = [pick.index for pick in picks(made, 200) if pick.task == "haze"]
+    assert sorted(haze) == list(range(50))
+
+
+def test_seats_keep_the_mixture():
+    pools = {(task, origin): 50 for task in TASKS for origin in ("synthetic", "real")}
+    made = Plan(seed=1, stage="x", pools=pools, share=TWO_TO_EIGHT, seats={"haze": 5})
+    haze = [(pick.origin, pick.index) for pick in picks(made, 13 * 50) if pick.task == "haze"]
+    counts = Counter(origin for origin, _ in haze)
+    assert abs(counts["synthetic"] - 50) <= 1
+    assert set(Counter(haze).values()) == {1, 4}  # 50 of 50 synthetic once, 200 of 50 real four times
+
+
+def test_a_task_without_a_seat_is_refused():
+    with pytest.raises(ValueError, match="at least one seat"):
+        Plan(seed=1, stage="x", pools={("haze", "real"): 1}, share=Share(), seats={"haze": 0})
+
+
+def test_equilibrium_moves_shares_to_tasks_that_gained_less():
+    equal = dict.fromkeys(("a", "b", "c"), 1 / 3)
+    moved = equilibrium(equal, {"a": 0.0, "b": 0.5, "c": 2.0})
+    assert sum(moved.values()) == pytest.approx(1)
+    assert moved["a"] > moved["b"] > moved["c"]
+    assert max(abs(moved[task] * 3 - 1) for task in moved) == pytest.approx(0.1)
+    assert equilibrium(equal, dict.fromkeys(equal, 0.7)) == pytest.approx(equal)
+
+
+def test_small_moves_are_those_of_the_equation():
+    moved = equilibrium({"a": 0.5, "b": 0.5}, {"a": 0.01, "b": 0.05}, alpha=2.0)
+    a, b = (0.5 * math.exp(-2 * gain) for gain in (0.01, 0.05))
+    assert moved == pytest.approx({"a": a / (a + b), "b": b / (a + b)})
+
+
+@pytest.mark.parametrize("seats", [3, 4, 10, 180])
+def test_every_seat_is_given_and_none_goes_without(seats):
+    given = seated({"a": 0.7, "b": 0.29, "c": 0.01}, seats)
+    assert sum(given.values()) == seats
+    assert min(given.values()) >= 1
+    assert given["a"] >= given["b"] >= given["c"]
+
+
+def test_too_few_seats_are_refused():
+    with pytest.raises(ValueError, match="3 tasks need as many seats, got 2"):
+        seated({"a": 1, "b": 1, "c": 1}, 2)

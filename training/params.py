@@ -67,6 +67,8 @@ class Params:
             raise ValueError(f"blocks must be within 0 and {MOST_BLOCKS}, got {self.double_blocks, self.single_blocks}")
         if self.connector and self.connector.hidden % self.connector.heads:
             raise ValueError(f"the connector's {self.connector.hidden} must divide by {self.connector.heads} heads")
+        if self.connector and self.connector.hidden != self.context:
+            raise ValueError(f"context is the connector's {self.connector.hidden} wide, got {self.context}")
         if self.connector is None and self.context != self.pooled:
             raise ValueError(f"without a connector context is pooled, got {self.context} and {self.pooled}")
         if self.reference_ids not in REFERENCE_IDS:
