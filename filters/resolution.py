@@ -10,12 +10,15 @@ from storage.records import Recipe, Verdict
 
 
 class Resolution(Filter, frozen=True):
-    """Sides in pixels; an aspect is the longer side over the shorter."""
+    """Sides in pixels; an aspect is the longer side over the shorter.
+
+    min_side: the clean stage has a limit of its own, `clean.min_side`; this one can be raised on a finished dataset.
+    """
 
     subject: ClassVar[Literal["image", "pair"]] = "image"
     cost: ClassVar[int] = 0
 
-    min_side: int = Field(default=512, ge=1)
+    min_side: int = Field(default=1, ge=1)
     max_aspect: float = Field(default=4.0, ge=1)
 
     def open(self, device: str) -> Measure:

@@ -45,7 +45,8 @@ class Summary:
             f"  {name:{width}}  {count:>6}  {'#' * round(30 * count / most)}"
             for name, count in self.by_degradation.items()
         ]
-        return "\n".join([*lines, *bars])
+        none = [] if self.pairs else ["no pair was kept; `pairforge explain DATASET PHOTOGRAPH` says why"]
+        return "\n".join([*lines, *bars, *none])
 
 
 def summarise(root: Path) -> Summary:

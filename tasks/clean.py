@@ -24,7 +24,7 @@ from storage.records import Image, ShardReport, WorkShard
 from storage.shards import ShardWriter
 from tasks.clips import Clip, clip_key, clips_of, frames_sha256, speed_of
 from tasks.clips import Options as ClipOptions
-from tasks.crawl import path_of
+from tasks.crawl import RIGHTS_TABLES, path_of
 from tasks.decode import MAX_PIXELS, Decoded, decode
 from tasks.footage import Footage, Limits, is_footage, open_footage
 from tasks.image_statistics import is_grey, statistics
@@ -56,7 +56,7 @@ SCHEMA = pa.schema(
     ]
 )
 UNWANTED = (  # nothing is wrong with these files
-    *("duplicate", "greyscale", "too_small"),
+    *("duplicate", "greyscale", "rights_table", "too_small"),
     *("scene_cut", "still_clip", "too_fast", "too_few_frames"),
 )
 PLACE = ("offset", "size")
@@ -150,6 +150,8 @@ def _rows(
     try:
         if key in lost:
             raise SourceError("crash", "the worker died on this file twice")
+        if row["uri"].rpartition("/")[2] in RIGHTS_TABLES:
+            raise SourceError("rights_table", "it says whose the photographs are")
         if is_footage(source, folder):
             limits = Limits(min_side=options.min_side, max_pixels=options.max_pixels)
             with open_footage(source, folder, limits) as footage:

@@ -16,7 +16,7 @@ from tasks.units import InProcess
 SIDE = 256
 SMALL = {
     "clean": {"min_side": SIDE},
-    "filters": {"resolution": {"min_side": SIDE}, "strength": {"measured": False}},  # its bands are of larger images
+    "filters": {"strength": {"measured": False}},  # its bands are of larger images
     "run": {"workers": 2},
 }
 

@@ -195,8 +195,6 @@ min_side = 256
 [mixture]
 variants = 9
 validation = 0.2
-[filters.resolution]
-min_side = 256
 [filters.strength]
 measured = false
 """

@@ -130,6 +130,12 @@ def test_each_source_gets_a_row_with_its_reason(bucket, photograph):
     assert (report.kept, report.rejected["changed"], sum(report.rejected.values())) == (1, 2, 7)
 
 
+def test_a_rights_table_is_no_failed_photograph(bucket):
+    bucket.add("licences.tsv", b"path\tlicence\n")
+    _, rows = bucket.clean()
+    assert (rows["licences.tsv"]["status"], rows["licences.tsv"]["reason"]) == ("dropped", "rights_table")
+
+
 def test_a_copy_is_kept_when_the_first_file_has_gone(bucket, photograph):
     bucket.add("a.png", png(photograph))
     bucket.add("b.png", png(photograph))

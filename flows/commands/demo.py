@@ -21,7 +21,6 @@ SMALL = 256
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "dataset": {"name": "demo"},
     "clean": {"min_side": SMALL},
-    "filters": {"resolution": {"min_side": SMALL}},
     "mixture": {"variants": 22, "validation": 0.15},
 }
 
