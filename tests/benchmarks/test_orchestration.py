@@ -46,11 +46,13 @@ def test_a_work_shard_costs_no_more_than_in_a_bare_process_pool(tmp_path, capsys
 
 
 def _measure(folder, engine, count):
+    from tasks.remote import ENVIRONMENT  # here: other tests set Ray's environment before they import it
+
     file, output = folder / f"{engine}-{count}.toml", folder / f"{engine}-{count}"
     text = settings_text(folder / "photographs", output, variants=VARIANTS)
     file.write_text(text.replace("[source]", f"[source]\nlimit = {count}"))
     command = pairforge("build", file, "--json") if engine == "pairforge" else [sys.executable, POOL, file]
-    cost = cost_of(command, XDG_DATA_HOME=str(folder / "data"), OMP_NUM_THREADS="1")
+    cost = cost_of(command, XDG_DATA_HOME=str(folder / "data"), **ENVIRONMENT)
     return cost, _units(output)
 
 
