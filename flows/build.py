@@ -29,6 +29,7 @@ from flows.quiet import silence_ray
 from flows.server import LocalServer, crash_stale_runs, wait_for_task_runs
 from flows.settings import Settings, read_settings
 from flows.source import check_source
+from flows.staging import expect_version
 from storage.lease import Lease
 from tasks.units import Interrupted, Unit, Workers
 
@@ -53,6 +54,7 @@ def build_dataset(settings: str, version: int | None = None) -> dict[str, Any]:
     check_source(chosen)  # a folder that is not mounted must not become an empty version
     with Lease(Path(chosen.output), owner=f"Prefect flow run {flow_run.get_name()}") as lease:
         if done := finished(chosen):
+            expect_version(done.dataset_version, version, Path(chosen.output))
             return {"version": done.dataset_version, "unchanged": True}
         with cluster_of(chosen) as cluster:
             return _told(_build(chosen, cluster, lease, [], version))

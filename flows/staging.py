@@ -76,15 +76,19 @@ def put_in_place(root: Path, staged: Version, *, expected: int | None = None) ->
 
     expected: the number it must have; SettingsError, before anything is touched, if it has another.
     """
-    number = staged.manifest.dataset_version
-    if expected not in (None, number):
-        raise SettingsError(
-            f"version {expected} was asked for, but {root} comes to version {number}; ask for that or none"
-        )
+    expect_version(staged.manifest.dataset_version, expected, root)
     if (root / "manifest.json").exists() and read_manifest(root) == staged.manifest:
         return False
     publish_version(root, staged.files, staged.manifest)
     return True
+
+
+def expect_version(number: int, expected: int | None, root: Path) -> None:
+    """Raise SettingsError if a version was expected and `number` is another."""
+    if expected not in (None, number):
+        raise SettingsError(
+            f"version {expected} was asked for, but {root} comes to version {number}; ask for that or none"
+        )
 
 
 def _described(settings: Settings, shards: Sequence[PublishedFile], licences: Mapping[str, int]) -> dict[str, bytes]:

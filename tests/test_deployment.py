@@ -19,7 +19,8 @@ from flows.observers import StageCount
 from flows.publish import blank_manifest
 from flows.server import LocalServer
 from flows.settings import read_settings
-from tests.builds import tree, write_photographs
+from storage.errors import SettingsError
+from tests.builds import build_here, tree, write_photographs
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "deploy" / "prefect.yaml"
@@ -75,6 +76,18 @@ def test_every_run_file_is_deployed_once_and_to_a_dataset_of_its_own():
     files = [item["parameters"]["settings"] for item in _deployments()]
     assert sorted(files) == [file.relative_to(ROOT).as_posix() for file in RUNS]
     assert len({tomllib.loads(file.read_text())["output"] for file in RUNS}) == len(RUNS)
+
+
+def test_a_finished_dataset_is_returned_at_once_unless_another_version_was_asked_for(tmp_path):
+    from flows.build import build_dataset
+
+    write_photographs(tmp_path / "photographs", count=1)
+    file = tmp_path / "build.toml"
+    file.write_text(SETTINGS.format(name="dataset"))
+    build_here(read_settings(file))
+    assert build_dataset.fn(str(file)) == {"version": 1, "unchanged": True}
+    with pytest.raises(SettingsError, match=r"version 2 was asked for, but .* comes to version 1"):
+        build_dataset.fn(str(file), version=2)
 
 
 def test_every_alert_asks_for_metrics_and_labels_that_a_build_emits(tmp_path):
