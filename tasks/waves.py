@@ -18,7 +18,7 @@ from tasks.retries import Retries, take_key
 from tasks.units import Done, Unit, log_shard, raise_if_stopped
 
 POLL = 0.2  # seconds between two looks at the stop event
-LAST_CALL = 1.0  # seconds for what is in flight when the wave ends early
+LAST_CALL = 0.5  # seconds for what is in flight when the wave ends early
 
 Call = Any  # a handle of the engine's, hashable
 Outcome = tuple[ShardReport, float] | Exception
