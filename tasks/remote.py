@@ -63,11 +63,12 @@ class Cluster:
 
     def __enter__(self) -> Self:
         assert threading.current_thread() is threading.main_thread(), "Ray would die with this thread"
+        owned: dict[str, str] = {}
         with contextlib.ExitStack() as stack:
             if self._address is None:
-                stack.enter_context(Watchdog(_temporary()))
+                owned = stack.enter_context(Watchdog(_temporary())).environment
             stack.callback(ray.shutdown)
-            self._session = self._connect()
+            self._session = self._connect(owned)
             self._exit = stack.pop_all()
         return self
 
@@ -100,11 +101,11 @@ class Cluster:
             self._pools[key] = _Pool(unit.stage, unit.options, self._devices())
         return self._pools[key]
 
-    def _connect(self) -> Path | None:
-        """Start or find Ray; return the session's folder of a local one."""
+    def _connect(self, owned: dict[str, str]) -> Path | None:
+        """Start or find Ray; return the session's folder of a local one, whose processes inherit `owned`."""
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         # Ray puts the driver's working folder first on the workers' path: it must be that of our packages.
-        with contextlib.chdir(Path(__file__).parents[1]), _environment(**ENVIRONMENT):
+        with contextlib.chdir(Path(__file__).parents[1]), _environment(**ENVIRONMENT, **owned):
             if self._address is None:
                 local = {"num_cpus": self.workers, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
                 return Path(ray.init(address="local", **local, **quiet).address_info["session_dir"])

@@ -2,15 +2,17 @@
 
 After kill -9 of the driver Ray's workers go on for 2 s and publish, two of its agents stay for a minute, and its
 session folder stays for ever, even after a clean end. This process waits until the driver is dead or closes the pipe,
-then kills what belongs to the driver's Ray sessions and removes their folders. It has a session of its own, so that a
-signal to the driver's group does not reach it. It needs only the standard library and starts in 20 ms:
+then kills what belongs to the driver's Ray, told by a token that Ray's processes inherit in their environment, and
+removes the session's folder. It has a session of its own, so that a signal to the driver's group does not reach it. It
+needs only the standard library and starts in 20 ms:
 
-    python -I -S watchdog.py <pid of the driver> <Ray's temporary folder>
+    python -I -S watchdog.py <pid of the driver> <Ray's temporary folder> <token>
 """
 
 import contextlib
 import os
 import re
+import secrets
 import select
 import shutil
 import signal
@@ -22,16 +24,30 @@ from typing import Self
 
 GRACE = 0.1  # between two looks at /proc
 PATIENCE = 5.0  # until what cannot be killed is given up
+QUIET_LOOKS = 3  # looks in a row that find nothing: what is being started while we look is found by the next
+OWNER = "PAIRFORGE_RAY_OWNER"  # the variable with the token
 
 
 class Watchdog:
-    """The driver's end: start it before Ray, leave the block after `ray.shutdown`."""
+    """The driver's end: start it before Ray, leave the block after `ray.shutdown`.
+
+    environment: what Ray must be started with, so that its processes are known as the driver's.
+    """
 
     def __init__(self, temporary: Path) -> None:
         self._temporary = temporary
+        self.environment = {OWNER: f"{os.getpid()}-{secrets.token_hex(8)}"}
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(self._temporary)]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            __file__,
+            str(os.getpid()),
+            str(self._temporary),
+            self.environment[OWNER],
+        ]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         assert self._process.stdout is not None
         self._process.stdout.readline()  # it has seen which sessions are older than ours
@@ -42,15 +58,15 @@ class Watchdog:
             self._process.communicate(timeout=2 * PATIENCE)
 
 
-def main(driver: int, temporary: Path) -> None:
+def main(driver: int, temporary: Path, token: str) -> None:
     """Wait for the end of `driver` or of standard input, then end and remove the Ray sessions it began meanwhile."""
     older = _sessions(driver, temporary)
     alive = os.pidfd_open(driver)
     sys.stdout.write("\n")
     sys.stdout.flush()
     select.select([alive, sys.stdin], [], [])
+    _end(token)
     for session in _sessions(driver, temporary) - older:
-        _end(session)
         shutil.rmtree(session, ignore_errors=True)
 
 
@@ -60,11 +76,13 @@ def _sessions(driver: int, temporary: Path) -> set[Path]:
     return {path for path in temporary.glob("session_*") if named.fullmatch(path.name)}
 
 
-def _end(session: Path) -> None:
-    until = time.monotonic() + PATIENCE
-    while (members := [pid for pid in _pids() if _belongs(pid, session)]) and time.monotonic() < until:
+def _end(token: str) -> None:
+    until, quiet = time.monotonic() + PATIENCE, 0
+    while quiet < QUIET_LOOKS and time.monotonic() < until:
+        members = [pid for pid in _pids() if _belongs(pid, token)]
         for pid in members:
-            _kill(pid, session)
+            _kill(pid, token)
+        quiet = 0 if members else quiet + 1
         time.sleep(GRACE)
 
 
@@ -72,27 +90,22 @@ def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and int(path.name) != os.getpid()]
 
 
-def _belongs(pid: int, session: Path) -> bool:
-    """Tell by the command line (Ray's servers) or the log that output goes to (workers, which rename themselves)."""
-    process, inside = Path(f"/proc/{pid}"), f"{session}/"
+def _belongs(pid: int, token: str) -> bool:
     with contextlib.suppress(OSError):
-        words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        if any(word == str(session) or word.endswith(f"={session}") or inside in word for word in words):
-            return True
-        return any(str((process / "fd" / str(number)).readlink()).startswith(inside) for number in (1, 2))
+        return f"{OWNER}={token}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     return False
 
 
-def _kill(pid: int, session: Path) -> None:
+def _kill(pid: int, token: str) -> None:
     """Kill `pid` if it is still what it was: the handle is taken first, so that the number cannot be reused."""
     with contextlib.suppress(OSError):
         handle = os.pidfd_open(pid)
         try:
-            if _belongs(pid, session):
+            if _belongs(pid, token):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
