@@ -26,7 +26,7 @@ from storage.records import Manifest, ShardReport
 
 Row = dict[str, Any]
 
-BUCKETS_PER_PART = 64  # of the ledger of images: some thousands of rows
+BUCKETS_PER_PART = 16  # of the ledger of images: about a thousand rows, some megabytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from tasks.mixture import order
 Row = Mapping[str, Any]
 Slot = tuple[str, int]  # split and number of the slice
 
-WAITING = 2_000  # rows held in memory before they are appended to their slices
+WAITING = 500  # rows held in memory before they are appended to their slices
 
 
 def shard_bits(pairs: int, pairs_per_shard: int) -> int:
