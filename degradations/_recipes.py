@@ -36,10 +36,10 @@ def draw(
     return recipe_of(name, severity, steps)
 
 
-def recipe_of(name: str, severity: float, steps: tuple[Step, ...]) -> Recipe:
-    """Return the recipe of these steps, with its digest."""
-    content = {"name": name, "severity": severity, "steps": steps}
-    return Recipe(name=name, severity=severity, steps=steps, digest=digest(content))
+def recipe_of(name: str, severity: float, steps: tuple[Step, ...], *, used: float | None = None) -> Recipe:
+    """Return the recipe of these steps, with its digest. used: the severity they were drawn at, if it is another."""
+    content = {"name": name, "severity": severity, "steps": steps} | ({} if used is None else {"used": used})
+    return Recipe(name=name, severity=severity, steps=steps, digest=digest(content), used=used)
 
 
 def params_of(degradation: Degradation, step: Step) -> Any:

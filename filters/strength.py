@@ -54,11 +54,15 @@ class Strength(Filter, frozen=True):
                 return verdict("strength", scores, "too_weak" if weak else "too_strong")
         return verdict("strength", scores)
 
-    def _bands(self, recipe: Recipe | None) -> Mapping[str, Band]:
+    def band(self, name: str, level: int) -> Mapping[str, Band]:
+        """Return the band of each score that pairs of this name and severity level are held to."""
         generic = {"psnr": self.psnr, "ssim": self.ssim, "area": self.area}
-        if recipe is None or not self.measured:
-            return generic
-        return _measured_bands().get(recipe.name, {}).get(str(level(recipe.severity)), generic)
+        return _measured_bands().get(name, {}).get(str(level), generic) if self.measured else generic
+
+    def _bands(self, recipe: Recipe | None) -> Mapping[str, Band]:
+        if recipe is None:
+            return {"psnr": self.psnr, "ssim": self.ssim, "area": self.area}
+        return self.band(recipe.name, level(recipe.severity))
 
 
 @cache

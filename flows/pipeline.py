@@ -19,6 +19,7 @@ from pydantic import BaseModel
 import degradations
 from degradations._coupled import steps_of
 from filters._contract import Filter
+from filters.strength import Strength
 from flows.settings import Settings
 from storage.canonical import digest, encode
 from storage.commits import code_version, commit_key, read_commit
@@ -309,8 +310,14 @@ class Pipeline:
     def _degrade_options(self, name: str) -> DegradeOptions:
         every = self.settings.degradation_options()
         return DegradeOptions(
-            degradations={step: every[step] for step in steps_of(name)}, codec=self.settings.pack.codec
+            degradations={step: every[step] for step in steps_of(name)},
+            codec=self.settings.pack.codec,
+            calibrate=self._bands(name) if self.settings.mixture.calibrate else (),
         )
+
+    def _bands(self, name: str) -> tuple[tuple[float, float], ...]:
+        strength = self.settings.filters.strength or Strength()
+        return tuple(strength.band(name, level)["psnr"] for level in range(1, 6))
 
     def _measure_options(self, subject: Literal["image", "pair"]) -> measure.Options:
         filters = {name: item.measuring() for name, item in self.settings.filters_of(subject).items()}

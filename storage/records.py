@@ -65,13 +65,14 @@ class Recipe:
     """All that is needed, with the clean image and the inputs, to make the degraded image again.
 
     name: what was asked for: a degradation or a combination such as rain_haze. severity: in [0, 1]. digest: sha256 of
-    the rest.
+    the rest. used: the severity that the steps were drawn at, where calibration moved it.
     """
 
     name: str
     severity: float
     steps: tuple[Step, ...]
     digest: str
+    used: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, SerializeAsAny
 
 from degradations import load
+from degradations._calibrate import Band, draw_calibrated
 from degradations._contract import Options as DegradationOptions
 from degradations._contract import Stage
 from degradations._coupled import steps_of
@@ -23,7 +24,7 @@ from storage.canonical import encode
 from storage.commits import sha256_of_output
 from storage.errors import SettingsError, SourceError
 from storage.ledger import read_table, write_table
-from storage.records import Image, Pair, Scene, ShardReport, Source, WorkShard
+from storage.records import Image, Pair, Recipe, Scene, ShardReport, Source, WorkShard, level
 from storage.shards import ShardWriter, read_member
 from tasks.decode import decode
 from tasks.progress import finished, quarantined, working_on
@@ -44,10 +45,14 @@ SCHEMA = pa.schema(
 
 
 class Options(BaseModel, frozen=True, extra="forbid"):
-    """degradations: the options of each step this unit may draw. codec: of the pixels, lossless either way."""
+    """degradations: the options of each step this unit may draw. codec: of the pixels, lossless either way.
+
+    calibrate: the band of PSNR, dB, of each of the five levels, which pairs are brought into; empty leaves them alone.
+    """
 
     degradations: dict[str, SerializeAsAny[DegradationOptions]] = {}
     codec: samples.Codec = "webp"
+    calibrate: tuple[Band, ...] = ()
 
 
 def run(shard: WorkShard, options: Options) -> ShardReport:
@@ -179,7 +184,7 @@ def make_pair(
     planned: Row, scene: Scene, options: Options, *, second: Source | None = None
 ) -> tuple[Pair, dict[str, bytes]]:
     """Return the pair of a planned row and the members to store beside the clean image, encoded."""
-    recipe = draw(planned["name"], planned["severity"], scene, seed=planned["seed"], options=options.degradations)
+    recipe = _recipe(planned, scene, options)
     rendered = render(scene, recipe)
     suffix = samples.IMAGE_SUFFIX[options.codec]
     members = {f"degraded{suffix}": samples.encode_image(rendered.degraded, options.codec)}
@@ -203,6 +208,14 @@ def make_pair(
         second=second,
     )
     return pair, members
+
+
+def _recipe(planned: Row, scene: Scene, options: Options) -> Recipe:
+    name, severity, seed = planned["name"], planned["severity"], planned["seed"]
+    if not options.calibrate:
+        return draw(name, severity, scene, seed=seed, options=options.degradations)
+    band = options.calibrate[level(severity) - 1]
+    return draw_calibrated(name, severity, scene, seed=seed, band=band, options=options.degradations)
 
 
 def _overlays(scene: Scene, name: str) -> Iterator[tuple[str, Image]]:

@@ -38,7 +38,8 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     variants: pairs per photograph. preset: weights of the nine types. weights: replaces the preset; any degradation,
     combination (rain_haze) or list (blur+noise) by name. quotas: pairs per name over the whole dataset; replaces both.
     coupled: share of pairs that couple degradations, spread evenly over FoundIR's thirteen combinations. levels: the
-    severity levels to fill. validation: share of photographs kept for validation.
+    severity levels to fill. calibrate: whether each pair's severity is moved until its PSNR lies in the band that the
+    strength filter holds its level to. validation: share of photographs kept for validation.
     """
 
     variants: Annotated[int, Field(ge=1, le=999)] = 9
@@ -47,6 +48,7 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     quotas: dict[str, Annotated[int, Field(ge=0)]] = {}
     coupled: Annotated[float, Field(ge=0, le=1)] = 0.0
     levels: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
+    calibrate: bool = False
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.05
 
     @model_validator(mode="after")
