@@ -131,6 +131,11 @@ def _processes_of(marker):
     return found
 
 
+def _crowd():
+    """How many processes want each core: what ends in 5 s on a machine of its own takes longer beside others."""
+    return max(1.0, os.getloadavg()[0] / os.cpu_count())
+
+
 def test_the_command_builds_what_one_process_builds_and_says_nothing_else(photographs, expected, tmp_path):
     process = _start(_command(photographs, tmp_path / "dataset", tmp_path), None, XDG_DATA_HOME=str(tmp_path / "data"))
     out, err = process.communicate(timeout=500)
@@ -155,7 +160,7 @@ def test_interrupted_and_killed_builds_end_as_if_nothing_had_happened(photograph
     began = time.monotonic()
     interrupted.send_signal(signal.SIGINT)
     _, err = interrupted.communicate(timeout=60)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 * _crowd()
     assert interrupted.returncode == 130, err
     assert "Traceback" not in err
 
