@@ -38,8 +38,8 @@ QUEUE = 2  # calls per worker: one runs, one is already there when it ends
 OBJECT_STORE = 100 * 2**20  # bytes; only URIs and reports pass through it
 ENVIRONMENT = {  # of the workers
     "OMP_NUM_THREADS": "1",
-    # glibc hands what is freed back to the system at once, and new arrays cost a page fault for each 4 kB: 7 % of the
-    # time of degrade and measure. So up to 256 MB of it stay with the worker.
+    # glibc hands what is freed back to the system at once, and new arrays cost a page fault for each 4 kB: 3 to 7 %
+    # of the time of degrade and measure. So up to 256 MB of it stay with the worker.
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
 }

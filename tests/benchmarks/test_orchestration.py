@@ -16,7 +16,7 @@ from tests.benchmarks.process_tree import cost_of, pairforge
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
 MOST = 2000
-FEW = 64  # at least a whole bucket, so that units of both are as large
+FEW = 128  # at least two whole buckets: units as large as those of the many, and every worker is started
 VARIANTS = 3
 GOAL = 1.05
 POOL = Path(__file__).with_name("pooled_build.py")
