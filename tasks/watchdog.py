@@ -2,8 +2,9 @@
 
 After kill -9 of the driver Ray's workers go on for 2 s and publish, two of its agents stay for a minute, and its
 session folder stays for ever, even after a clean end. This process waits until the driver is dead or closes the pipe,
-then kills what belongs to the driver's Ray, told by a token that Ray's processes inherit in their environment, and
-removes the session's folder. It has a session of its own, so that a signal to the driver's group does not reach it. It
+then kills what belongs to the driver's Ray and removes the session's folder. Ray's processes are told by a token that
+they inherit in their environment, of which those that rename themselves overwrite a part, and by the files of the
+session that they hold open. It has a session of its own, so that a signal to the driver's group does not reach it. It
 needs only the standard library and starts in 20 ms:
 
     python -I -S watchdog.py <pid of the driver> <Ray's temporary folder> <token>
@@ -65,8 +66,9 @@ def main(driver: int, temporary: Path, token: str) -> None:
     sys.stdout.write("\n")
     sys.stdout.flush()
     select.select([alive, sys.stdin], [], [])
-    _end(token)
-    for session in _sessions(driver, temporary) - older:
+    ours = _sessions(driver, temporary) - older
+    _end(token, ours)
+    for session in ours:
         shutil.rmtree(session, ignore_errors=True)
 
 
@@ -76,12 +78,12 @@ def _sessions(driver: int, temporary: Path) -> set[Path]:
     return {path for path in temporary.glob("session_*") if named.fullmatch(path.name)}
 
 
-def _end(token: str) -> None:
+def _end(token: str, sessions: set[Path]) -> None:
     until, quiet = time.monotonic() + PATIENCE, 0
     while quiet < QUIET_LOOKS and time.monotonic() < until:
-        members = [pid for pid in _pids() if _belongs(pid, token)]
+        members = [pid for pid in _pids() if _belongs(pid, token, sessions)]
         for pid in members:
-            _kill(pid, token)
+            _kill(pid, token, sessions)
         quiet = 0 if members else quiet + 1
         time.sleep(GRACE)
 
@@ -90,18 +92,29 @@ def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and int(path.name) != os.getpid()]
 
 
-def _belongs(pid: int, token: str) -> bool:
+def _belongs(pid: int, token: str, sessions: set[Path]) -> bool:
+    process = Path(f"/proc/{pid}")
     with contextlib.suppress(OSError):
-        return f"{OWNER}={token}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        if f"{OWNER}={token}".encode() in (process / "environ").read_bytes().split(b"\0"):
+            return True
+        return any(link.is_relative_to(session) for link in _open_files(process) for session in sessions)
     return False
 
 
-def _kill(pid: int, token: str) -> None:
+def _open_files(process: Path) -> list[Path]:
+    found = []
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(descriptor.readlink())
+    return found
+
+
+def _kill(pid: int, token: str, sessions: set[Path]) -> None:
     """Kill `pid` if it is still what it was: the handle is taken first, so that the number cannot be reused."""
     with contextlib.suppress(OSError):
         handle = os.pidfd_open(pid)
         try:
-            if _belongs(pid, token):
+            if _belongs(pid, token, sessions):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)
