@@ -13,6 +13,7 @@ from degradations._convolve import MIRROR, gaussian, motion
 Turn = tuple[float, float, float, float]  # yaw, pitch, roll in radians, logarithm of the zoom
 Matrix = NDArray[np.float64]
 
+CRISP = 8.0  # pixels of a path up to which the blur of linear interpolation would show beside the path's own
 FOCAL = 0.8  # focal length in units of max(H, W): a lens between wide and normal
 
 
@@ -24,13 +25,14 @@ def camera_path(light: Light, turns: tuple[Turn, ...]) -> Light:
     """
     shape = light.shape[:2]
     reach = _reach([homography(turn, shape) for turn in turns], shape)
-    count = max(1, math.ceil(reach))
+    count = max(3, math.ceil(reach))
     if reach < 1e-3:
         return light
     views = _centred([homography(turn, shape) for turn in _between(turns, count)], shape)
+    flags = cv2.INTER_CUBIC if reach < CRISP else cv2.INTER_LINEAR
     total = np.zeros_like(light)
     for view in views:
-        warped = cv2.warpPerspective(light, view, shape[::-1], flags=cv2.INTER_LINEAR, borderMode=MIRROR)
+        warped = cv2.warpPerspective(light, view, shape[::-1], flags=flags, borderMode=MIRROR)
         cv2.add(total, warped.reshape(light.shape), dst=total)
     total *= np.float32(1 / len(views))
     return total

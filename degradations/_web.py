@@ -23,6 +23,7 @@ from storage.records import Image
 Interpolation = Literal["area", "bilinear", "bicubic"]
 Form = Literal["sr", "blur", "tail"]
 
+SECOND = 0.6  # severity from which a picture may go through the web twice
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
@@ -71,12 +72,16 @@ def scaled(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
 
 
 def draw_passes(rng: np.random.Generator, severity: float, form: Form, shape: tuple[int, ...]) -> tuple[Pass, ...]:
-    """Draw the passes of `form`: the published ranges are reached at severity 1, and shrink to nothing at 0."""
-    draws = [_draw_pass(rng, severity, form, turn, shape) for turn in range(2)]
+    """Draw the passes of `form`: the published ranges are reached at severity 1, and shrink to nothing at 0.
+
+    A second pass of `blur` sets in at SECOND, gently.
+    """
+    later = max(0.0, (severity - SECOND) / (1 - SECOND))
+    draws = [_draw_pass(rng, at, form, turn, shape) for turn, at in enumerate((severity, later))]
     second = chance(rng, 0.7)
     if severity == 0:
         return ()
-    return tuple(draws) if form == "blur" and second and severity > 0.6 else tuple(draws[:1])
+    return tuple(draws) if form == "blur" and second and later > 0 else tuple(draws[:1])
 
 
 def draw_enlargement(rng: np.random.Generator) -> Interpolation:
