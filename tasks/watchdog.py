@@ -97,7 +97,8 @@ def _belongs(pid: int, token: str, sessions: set[Path]) -> bool:
     with contextlib.suppress(OSError):
         if f"{OWNER}={token}".encode() in (process / "environ").read_bytes().split(b"\0"):
             return True
-        return any(link.is_relative_to(session) for link in _open_files(process) for session in sessions)
+        renamed = (process / "cmdline").read_bytes().startswith(b"ray::")  # not whoever else reads a log of Ray's
+        return renamed and any(link.is_relative_to(session) for link in _open_files(process) for session in sessions)
     return False
 
 
