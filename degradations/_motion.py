@@ -13,6 +13,7 @@ from degradations._convolve import MIRROR, gaussian, motion
 Turn = tuple[float, float, float, float]  # yaw, pitch, roll in radians, logarithm of the zoom
 Matrix = NDArray[np.float64]
 
+NARROW = 8  # pixels; across less, a path is shorter than half of one and its mean motion cannot be told
 CRISP = 8.0  # pixels of a path up to which the blur of linear interpolation would show beside the path's own
 FOCAL = 0.8  # focal length in units of max(H, W): a lens between wide and normal
 
@@ -26,7 +27,7 @@ def camera_path(light: Light, turns: tuple[Turn, ...]) -> Light:
     shape = light.shape[:2]
     reach = _reach([homography(turn, shape) for turn in turns], shape)
     count = max(3, math.ceil(reach))
-    if reach < 1e-3:
+    if reach < 1e-3 or min(shape) < NARROW:
         return light
     views = _centred([homography(turn, shape) for turn in _between(turns, count)], shape)
     flags = cv2.INTER_CUBIC if reach < CRISP else cv2.INTER_LINEAR
