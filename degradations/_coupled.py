@@ -1,6 +1,6 @@
 """Coupled degradations: FoundIR's thirteen combinations by name (arXiv 2412.01427, test set), and any list of steps.
 
-The order of the names does not matter: parts run in physical order, whatever the order of the steps.
+The order of the names does not matter: parts run in physical order, and of one stage in alphabetical order.
 """
 
 COUPLED: dict[str, tuple[str, ...]] = {
@@ -8,7 +8,7 @@ COUPLED: dict[str, tuple[str, ...]] = {
     "blur_compression": ("blur", "compression"),
     "noise_compression": ("noise", "compression"),
     "blur_noise_compression": ("blur", "noise", "compression"),
-    "rain_haze": ("rain", "haze"),
+    "rain_haze": ("haze", "rain"),  # of one stage: the streaks that are seen fall before most of the haze
     "low_light_haze": ("low_light", "haze"),
     "low_light_rain": ("low_light", "rain"),
     "low_light_blur": ("low_light", "blur"),
@@ -21,5 +21,5 @@ COUPLED: dict[str, tuple[str, ...]] = {
 
 
 def steps_of(name: str) -> tuple[str, ...]:
-    """Return the degradations that `name` stands for: itself, a combination, or a list joined by plus signs."""
-    return COUPLED.get(name) or tuple(name.split("+"))
+    """Return the degradations that `name` stands for: itself, a combination, or a list joined by plus signs, sorted."""
+    return COUPLED.get(name) or tuple(sorted(name.split("+")))

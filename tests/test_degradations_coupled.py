@@ -1,0 +1,129 @@
+"""Coupled degradations act in the order of physics, whatever the order in which they are named."""
+
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from degradations import load
+from degradations._contract import Frame
+from degradations._coupled import COUPLED, steps_of
+from degradations._light import encode
+from degradations._recipes import draw, params_of, recipe_of
+from degradations._render import render, render_params
+from storage.records import Scene, Step
+from tests.scenes import annotated, sampled, scene
+
+SHORT = 160
+
+
+def step(name: str, params: object) -> tuple[object, object]:
+    return load(name), params
+
+
+def one_save(target: Scene) -> object:
+    """Return the params of a single JPEG of the picture at its own size, its grid at the corner."""
+    drawn = sampled("compression", 0.8, target, 1, webp=0, avif=0, video=0)
+    save = replace(drawn.generations[0], codec="jpeg", scale=1.0, sharpen=0.0, offset=(0, 0), quality=20)
+    return replace(drawn, generations=(save,))
+
+
+def dark(target: Scene, severity: float = 0.6) -> object:
+    """Return the params of a darkness that is exposure and gain alone."""
+    options = {"mode": "physical", "noise": False, "field": False, "cast": False, "toe": False, "lamps": False}
+    return sampled("low_light", severity, target, 1, **options)
+
+
+@pytest.mark.parametrize("name", ["compression+noise+blur", "haze+low_light+rain", "flare+reflection+moire"])
+def test_the_order_of_the_names_does_not_matter(name: str) -> None:
+    target = scene("coffee", SHORT)
+    pairs = [render(target, draw("+".join(names), 0.8, target, seed=4)) for names in permutations(name.split("+"))]
+    assert all(np.array_equal(each.degraded, pairs[0].degraded) for each in pairs)
+
+
+def test_the_order_of_steps_in_a_recipe_does_not_matter_across_stages() -> None:
+    target = scene("coffee", SHORT)
+    recipe = draw("blur_noise_compression", 0.9, target, seed=2)
+    orders = [recipe_of(recipe.name, recipe.severity, steps) for steps in permutations(recipe.steps)]
+    assert len({render(target, each).degraded.tobytes() for each in orders}) == 1
+
+
+def test_blur_comes_before_noise_and_noise_before_the_codec() -> None:
+    target = scene("astronaut", SHORT)
+    save, noise, blur = one_save(target), sampled("noise", 0.7, target, 2), sampled("blur", 0.7, target, 3)
+    together = render_params(target, [step("compression", save), step("noise", noise), step("blur", blur)])
+    blurred_then_noisy = render_params(target, [step("blur", blur), step("noise", noise)]).degraded
+    saved = render_params(replace(target, image=blurred_then_noisy), [step("compression", save)])
+    assert np.array_equal(together.degraded, saved.degraded)
+    assert not np.array_equal(together.degraded, blurred_then_noisy)
+
+
+def test_noise_after_blur_keeps_its_grain() -> None:
+    target = scene("astronaut", SHORT)
+    blur = sampled("blur", 1.0, target, 3, shake=0, linear=0, object_motion=0, rotation=0, defocus=0, web=1)
+    noise = sampled("noise", 0.6, target, 2, mode="web")
+    coupled = render_params(target, [step("noise", noise), step("blur", blur)]).degraded.astype(float)
+    alone = render_params(target, [step("blur", blur)]).degraded
+    grain = np.diff(coupled - alone, axis=1).std()
+    unblurred = render_params(target, [step("noise", noise)]).degraded.astype(float) - target.image
+    assert grain == pytest.approx(np.diff(unblurred, axis=1).std(), rel=0.25)
+
+
+def test_the_airlight_of_a_dark_haze_is_the_dimmed_one_of_the_day() -> None:
+    """Light scattered in by the air is dimmed with the scene: at infinity the picture is gain x exposure x airlight."""
+    full = scene("coffee", SHORT)
+    far = annotated(full.image)
+    target = replace(far, depth=np.zeros(full.image.shape[:2], np.float32))
+    darkness = dark(target)
+    haze = replace(sampled("haze", 1.0, target, 1), layer=0.0, noise=0.0, beta=50.0, unevenness=0.0, pattern=0.0)
+    night = render_params(target, [step("haze", haze), step("low_light", darkness)]).degraded
+    factor = darkness.exposure * darkness.gain  # type: ignore[attr-defined]
+    expected = encode(np.array([[haze.airlight]], np.float32) * np.float32(factor))[0, 0]
+    assert np.abs(night.reshape(-1, 3).astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_media_that_follow_an_illumination_scatter_its_light() -> None:
+    """A night that is dark by its illumination, not by the exposure, has dark air too."""
+    target = scene("rocket", SHORT)
+    haze = replace(sampled("haze", 0.9, target, 1), noise=0.0)
+    veil = load("haze").parts[0].apply
+    day = np.full(target.image.shape, 0.4, np.float32)
+    lit = veil(Frame(degraded=day, clean=day), haze, target).degraded
+    dim = veil(Frame(degraded=day * np.float32(0.1), clean=day), haze, target).degraded
+    assert dim == pytest.approx(lit * 0.1, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in COUPLED if "compression" in name])
+def test_the_last_grid_is_that_of_the_codec(name: str) -> None:
+    """What a last codec of one generation at full size made is what the pair holds: nothing touches it afterwards."""
+    target = scene("astronaut", SHORT)
+    recipe = draw(name, 0.9, target, seed=6)
+    steps = [(load(each.degradation), params_of(load(each.degradation), each)) for each in recipe.steps]
+    before = [drawn for drawn, each in zip(steps, recipe.steps, strict=True) if each.degradation != "compression"]
+    save = step("compression", one_save(target))
+    uncoded = render_params(target, before).degraded
+    coded = render_params(replace(target, image=uncoded), [save]).degraded
+    assert np.array_equal(render_params(target, [save, *before]).degraded, coded)
+
+
+@pytest.mark.parametrize("name", list(COUPLED))
+def test_a_combination_is_the_union_of_its_steps_each_with_a_share_of_the_harm(name: str) -> None:
+    target = scene("chelsea", 96)
+    recipe = draw(name, 0.8, target, seed=1)
+    assert tuple(each.degradation for each in recipe.steps) == steps_of(name)
+    assert recipe.name == name
+    assert recipe.severity == 0.8
+
+
+def test_a_list_joined_by_plus_signs_is_a_combination() -> None:
+    target = scene("chelsea", 96)
+    recipe = draw("snow+low_light", 0.8, target, seed=1)
+    assert [each.degradation for each in recipe.steps] == ["low_light", "snow"]
+    assert all(isinstance(each, Step) for each in recipe.steps)
+    assert not np.array_equal(render(target, recipe).degraded, target.image)
+
+
+def test_an_unknown_member_is_named() -> None:
+    with pytest.raises(ValueError, match="'sleet'"):
+        draw("rain+sleet", 0.5, scene("chelsea", 96), seed=1)
