@@ -37,10 +37,11 @@ bench: .venv/test
 	@$(call INSTALL,--no-deps -e .)
 	@touch $@
 
-.venv/test: requirements-test.lock .venv/core
+.venv/test: requirements-test.lock requirements-train.lock requirements-models.lock .venv/core
 	@echo "installing what the tests need (once) ..." >&2
 	@$(call INSTALL,-r requirements-test.lock)
 	@$(BIN)/pip install --quiet -r requirements-train.lock -c requirements.lock -c requirements-test.lock
+	@$(call INSTALL,--no-deps -r requirements-models.lock)
 	@touch $@
 
 clean:

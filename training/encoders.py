@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from storage.errors import SettingsError, ShardError
+from storage.torchvision import prepare_torchvision
 
 ROWS = 640
 DROPPED = 217  # rows of system message and prefix under the released tokenizer, with the right prefix
@@ -81,6 +82,7 @@ def load_qwen(root: Path, prefix: str, *, device: str = "cpu", dtype: torch.dtyp
     Raises SettingsError when a folder is missing, the tokenizer has no image token or the prefix is not that of the
     released weights, ShardError when the weights are not whole.
     """
+    prepare_torchvision()
     from safetensors import SafetensorError
     from transformers import AutoTokenizer, Qwen2_5_VLModel
     from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil

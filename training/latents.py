@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from storage.errors import ShardError
+from storage.torchvision import prepare_torchvision
 from training.packing import patchify, unpatchify
 from training.tensor_files import TensorFiles
 
@@ -101,6 +102,7 @@ def load_flux(
 
     Raises ShardError when the weights are not those of `config`, SettingsError when there is nothing at `path`.
     """
+    prepare_torchvision()
     from diffusers import AutoencoderKL
 
     folder = path / "vae" if (path / "vae").is_dir() else path

@@ -1,0 +1,8 @@
+"""Tests import transformers, open_clip and the like, so torchvision must be importable before any of them."""
+
+from importlib.util import find_spec
+
+if find_spec("torchvision") is not None:
+    from storage.torchvision import prepare_torchvision
+
+    prepare_torchvision()
