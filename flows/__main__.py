@@ -253,7 +253,7 @@ def doctor(dataset: Path | None, as_json: bool) -> int:
 @pairforge.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--to", "layout", type=click.Choice(["native", "bundle", "diffusers"]), required=True)
+@click.option("--to", "layout", type=click.Choice(["native", "bundle", "diffusers", "safetensors"]), required=True)
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Number type; as in SOURCE unless said.")
 @click.option(
     "--reference-ids",
@@ -264,7 +264,10 @@ def doctor(dataset: Path | None, as_json: bool) -> int:
 def convert(
     source: Path, target: Path, layout: str, dtype: str | None, reference_ids: str | None, as_json: bool
 ) -> int:
-    """Write a restorer's weights in another format: a native file, a RealRestorer bundle, or Step1X for diffusers."""
+    """Write a restorer's weights in another format: a native file, a RealRestorer bundle, or Step1X for diffusers.
+
+    Or write a model's .pt file (MiDaS, SAM-2, ViTPose) as safetensors: it is read where nothing in it can run.
+    """
     from flows.commands.convert import convert_command
 
     return convert_command(source, target, layout=layout, dtype=dtype, reference_ids=reference_ids, as_json=as_json)

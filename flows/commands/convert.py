@@ -1,4 +1,4 @@
-"""`pairforge convert`: a restorer's weights in another of the published formats."""
+"""`pairforge convert`: a restorer's weights in another published format, or a model's `.pt` file as safetensors."""
 
 from pathlib import Path
 
@@ -11,6 +11,8 @@ def convert_command(
     source: Path, target: Path, *, layout: str, dtype: str | None, reference_ids: str | None, as_json: bool
 ) -> int:
     """Write the weights at `source` to `target`; returns the exit status."""
+    if layout == "safetensors":
+        return _convert_pickle(source, target, as_json=as_json)
     try:
         import torch
 
@@ -30,4 +32,16 @@ def convert_command(
     data = {"source": str(source), "found": found, "target": str(target), "format": layout, "parameters": count}
     text = f"{target} holds {count:,} parameters as {layout}, read as {found}; reference ids {params.reference_ids}"
     console.result(data | {"params": plain(params)}, text)
+    return 0
+
+
+def _convert_pickle(source: Path, target: Path, *, as_json: bool) -> int:
+    from tasks.pickles import convert_pickle
+
+    console = Console(as_json=as_json)
+    with console.busy(f"reading {source.name} in a process of its own"):
+        found = convert_pickle(source, target)
+    beside = f"; left out: {', '.join(found.left_out)}" if found.left_out else ""
+    data = {"source": str(source), "target": str(target), "format": "safetensors", **plain(found)}
+    console.result(data, f"{target} holds {found.parameters:,} parameters in {found.tensors} tensors{beside}")
     return 0
