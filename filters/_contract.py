@@ -30,15 +30,29 @@ class Filter(BaseModel, frozen=True, extra="forbid"):
 
     subject: whether it looks at clean images or at pairs. cost: order of evaluation, cheapest first. measures_with: the
     options that change what is measured, such as a model; all others are thresholds and cost nothing to change.
+    needs_weights: it loads a model, runs on long-lived workers and is off unless the settings have its table.
+    on_survivors: it is so dear that it measures only what all other filters keep. libraries: what it imports when it
+    opens, beyond the core.
     """
 
     subject: ClassVar[Literal["image", "pair"]]
     cost: ClassVar[int] = 1
     measures_with: ClassVar[frozenset[str]] = frozenset()
+    needs_weights: ClassVar[bool] = False
+    on_survivors: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ()
 
     def measuring(self) -> Self:
         """Return this filter with its thresholds at their defaults: what decides the scores and nothing else."""
         return type(self)(**{name: getattr(self, name) for name in self.measures_with})
+
+    def models(self) -> dict[str, str]:
+        """Return what it loads, by the option that names it: references that `storage.weights` locates, or other names.
+
+        Their identity is part of what a score depends on, and stands in the manifest.
+        """
+        found = {"weights": getattr(self, "weights", "")}
+        return {option: reference for option, reference in found.items() if reference}
 
     def open(self, device: str) -> Measure:
         """Load what is needed on the worker and return the measure: samples to scores, in order."""

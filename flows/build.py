@@ -81,7 +81,8 @@ def cluster_of(settings: Settings) -> "Cluster":
     from tasks.remote import Cluster
 
     workers = settings.run.workers or len(os.sched_getaffinity(0))
-    return Cluster(workers, os.environ.get("RAY_ADDRESS"), device=settings.run.device)
+    share = settings.run.gpus_per_actor
+    return Cluster(workers, os.environ.get("RAY_ADDRESS"), device=settings.run.device, gpus_per_actor=share)
 
 
 def _build(

@@ -18,7 +18,7 @@ from flows.report import write_report
 from flows.settings import Settings
 from flows.staging import code, put_in_place, stage_version
 from flows.verdicts import judge_pairs
-from storage.canonical import encode
+from storage.canonical import digest, encode
 from storage.files import publish_bytes, remove_asides
 from storage.ledger import IMAGES, read_table, write_table
 from storage.manifest import read_manifest
@@ -60,6 +60,7 @@ def run_job(settings: Settings, run_units: RunUnits, observer: Observer, *, vers
     remove_asides(root)
     pipeline = Pipeline(settings, run_units, observer)
     state = _state(pipeline)
+    _ = pipeline.models  # weights that are missing are told before anything is begun
     pipeline.fix_layout()
     crawled = pipeline.crawl()
     tables, unreadable = pipeline.bucket_sources(crawled)
@@ -79,6 +80,7 @@ def run_job(settings: Settings, run_units: RunUnits, observer: Observer, *, vers
         [*judged.ledger, *images.parts],
         images.licences,
         layout={"buckets": pipeline.buckets, **{f"{split}_bits": number for split, number in bits.items()}},
+        models=pipeline.models,
     )
     changed = put_in_place(root, staged, expected=version)
     write_report(root)
@@ -98,7 +100,8 @@ def note_finished(settings: Settings, version: int, state: Mapping[str, str] | N
 
 
 def _state(pipeline: Pipeline) -> dict[str, str]:
-    return {"settings": pipeline.settings.digest(), "code": code(), "files": pipeline.listing_digest()}
+    settings, models = pipeline.settings.digest(), digest(pipeline.models)
+    return {"settings": settings, "code": code(), "files": pipeline.listing_digest(), "models": models}
 
 
 class _Nobody:

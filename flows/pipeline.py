@@ -21,11 +21,12 @@ from degradations._coupled import steps_of
 from filters._contract import Filter
 from filters.strength import Strength
 from flows.settings import Settings
-from storage.canonical import digest, encode
+from storage.canonical import decode, digest, encode
 from storage.commits import code_version, commit_key, read_commit
 from storage.files import publish_bytes, sha256_of
 from storage.ledger import SCORES, read_table, write_table
-from storage.records import ShardReport, WorkShard
+from storage.records import Pair, ShardReport, WorkShard
+from storage.weights import identity
 from tasks import crawl, degrade, measure, mixture
 from tasks.crawl import Listing
 from tasks.deduplicate import group_by_hash
@@ -37,6 +38,8 @@ from tasks.split import split_by_group, with_siblings
 from tasks.units import Unit
 
 Row = dict[str, Any]
+Subject = Literal["image", "pair"]
+Measured = tuple[ShardReport, ...]  # the passes that measured one unit
 RunUnits = Callable[[str, Sequence[Unit]], None]
 
 SCENES = pa.schema(
@@ -51,6 +54,7 @@ SCENES = pa.schema(
         ("scores", SCORES),
     ]
 )
+KEYS = pa.schema([("key", pa.string())])
 PLAN = pa.schema(
     [
         ("key", pa.string()),
@@ -74,13 +78,25 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedUnit:
-    """One degrade unit: the pairs of one name in one bucket, where their plan stands and what they were made from."""
+    """One degrade unit: the pairs of one name in one bucket, where their plan stands and what they were made from.
+
+    scores: the passes that measured them: filters without models, those with, and those that see only survivors.
+    """
 
     bucket: int
     name: str
     plan: Path
     pairs: ShardReport
-    scores: ShardReport
+    scores: tuple[ShardReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What one measure unit looks at: its name, its inputs, and what they are known by."""
+
+    bucket: str
+    inputs: tuple[str, ...]
+    depends: Sequence[str]
 
 
 class Pipeline:
@@ -128,16 +144,20 @@ class Pipeline:
 
     # -- scenes -----------------------------------------------------------------------------------------------------
 
-    def measure_images(self, cleaned: Mapping[int, ShardReport]) -> dict[int, ShardReport]:
+    def measure_images(self, cleaned: Mapping[int, ShardReport]) -> dict[int, Measured]:
         """Measure every clean image once."""
-        options = self._measure_options("image")
-        units = [
-            self._unit("measure", f"{_bucket_name(bucket)}-images", options, (report.shard.output,), [report.sha256])
+        targets = [
+            _Target(f"{_bucket_name(bucket)}-images", (report.shard.output,), [report.sha256])
             for bucket, report in cleaned.items()
         ]
-        return dict(zip(cleaned, self._run("measure", units, label="measure images"), strict=True))
+        measured = dict(zip(cleaned, self._measure_all("image", targets), strict=True))
+        if not self._last("image"):
+            return measured
+        scenes = self.judge_images(cleaned, measured)
+        kept = [_kept(scenes[bucket]) for bucket in cleaned]
+        return dict(zip(cleaned, self._measure_survivors("image", targets, measured.values(), kept), strict=True))
 
-    def judge_images(self, cleaned: Mapping[int, ShardReport], measured: Mapping[int, ShardReport]) -> dict[int, Path]:
+    def judge_images(self, cleaned: Mapping[int, ShardReport], measured: Mapping[int, Measured]) -> dict[int, Path]:
         """Group photographs that show the same, split the groups, judge every image; one table of scenes a bucket."""
         found = [_identity(row) for bucket in cleaned for row in _scored(cleaned[bucket], measured[bucket])]
         groups = self._groups(found)
@@ -164,6 +184,7 @@ class Pipeline:
                 (report.shard.output, str(scenes[bucket])),
                 [report.sha256, digest(_kept(scenes[bucket]))],
                 actor=True,
+                models=self._models_of(["annotate"]),
             )
             for bucket, report in cleaned.items()
         ]
@@ -211,18 +232,18 @@ class Pipeline:
         cleaned: Mapping[int, ShardReport],
     ) -> list[PlannedUnit]:
         """Measure every pair once."""
-        options = self._measure_options("pair")
-        units = [
-            self._unit(
-                "measure",
+        targets = [
+            _Target(
                 f"{_bucket_name(bucket)}-{name}",
-                options,
                 (report.shard.output, cleaned[bucket].shard.output),
                 [report.sha256, cleaned[bucket].sha256],
             )
             for ((bucket, name), report) in zip(plans, made, strict=True)
         ]
-        measured = self._run("measure", units, label="measure pairs")
+        measured = self._measure_all("pair", targets)
+        if self._last("pair"):
+            kept = [self._kept_pairs(*unit) for unit in zip(made, measured, strict=True)]
+            measured = self._measure_survivors("pair", targets, measured, kept)
         return [
             PlannedUnit(bucket=bucket, name=name, plan=plan, pairs=pairs, scores=scores)
             for ((bucket, name), plan), pairs, scores in zip(plans.items(), made, measured, strict=True)
@@ -241,6 +262,29 @@ class Pipeline:
         """Return split -> how many bits of the pair's hash name its shard."""
         target = self.settings.pack.pairs_per_shard
         return {split: shard_bits(total, target) for split, total in sorted(totals.items())}
+
+    # -- models -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def models(self) -> dict[str, str]:
+        """Setting -> what identifies the model it names: its reference and the sha256 of what is loaded.
+
+        Raises SettingsError where weights are not there, before anything is begun.
+        """
+        options = self.settings.annotate
+        named = {f"annotate.{kind}_weights": getattr(options, f"{kind}_weights") for kind in ("depth", "segments")}
+        for name, item in (self.settings.filters_of("image") | self.settings.filters_of("pair")).items():
+            named |= {f"filters.{name}.{option}": reference for option, reference in item.models().items()}
+        return {setting: self._identity(setting, reference) for setting, reference in named.items() if reference}
+
+    def _identity(self, setting: str, reference: str) -> str:
+        if not setting.endswith("weights"):
+            return reference  # the name a server knows it by
+        return f"{Path(reference).name}:{identity(reference, notes=self.work / 'models.json')}"
+
+    def _models_of(self, prefixes: Iterable[str]) -> list[str]:
+        chosen = tuple(f"{prefix}." for prefix in prefixes)
+        return [f"{setting}={model}" for setting, model in sorted(self.models.items()) if setting.startswith(chosen)]
 
     # -- machinery --------------------------------------------------------------------------------------------------
 
@@ -319,9 +363,44 @@ class Pipeline:
         strength = self.settings.filters.strength or Strength()
         return tuple(strength.band(name, level)["psnr"] for level in range(1, 6))
 
-    def _measure_options(self, subject: Literal["image", "pair"]) -> measure.Options:
-        filters = {name: item.measuring() for name, item in self.settings.filters_of(subject).items()}
-        return measure.Options(filters=filters, device=self.settings.run.device)
+    def _measure_all(self, subject: Subject, targets: Sequence[_Target]) -> list[Measured]:
+        """Measure by the filters without models on CPU workers and, at the same time, by those with on their own."""
+        every = self.settings.filters_of(subject)
+        plain = {name: item for name, item in every.items() if not item.needs_weights and not item.on_survivors}
+        with_models = {name: item for name, item in every.items() if item.needs_weights and not item.on_survivors}
+        passes = [("", plain), *([("-models", with_models)] if with_models else [])]
+        units = [self._measure_unit(target, *one) for target in targets for one in passes]
+        reports = self._run("measure", units, label=f"measure {subject}s")
+        return [tuple(reports[at : at + len(passes)]) for at in range(0, len(reports), len(passes))]
+
+    def _measure_survivors(
+        self, subject: Subject, targets: Sequence[_Target], measured: Iterable[Measured], kept: Sequence[Sequence[str]]
+    ) -> list[Measured]:
+        """Measure what the other filters keep by those that are too dear for the rest."""
+        units = []
+        for target, keys in zip(targets, kept, strict=True):
+            table = self._table(f"survivors/{target.bucket}", [{"key": key} for key in keys], KEYS)
+            chosen = replace(target, inputs=(*target.inputs, str(table)), depends=[*target.depends, table.stem])
+            units.append(self._measure_unit(chosen, "-survivors", self._last(subject)))
+        last = self._run("measure", units, label=f"measure {subject}s that survive")
+        return [(*before, report) for before, report in zip(measured, last, strict=True)]
+
+    def _measure_unit(self, target: _Target, suffix: str, filters: Mapping[str, Filter]) -> Unit:
+        options = measure.Options(filters={name: item.measuring() for name, item in filters.items()})
+        models = self._models_of(f"filters.{name}" for name in filters)
+        actor = any(item.needs_weights for item in filters.values())
+        name = target.bucket + suffix
+        return self._unit("measure", name, options, target.inputs, target.depends, actor=actor, models=models)
+
+    def _last(self, subject: Subject) -> dict[str, Filter]:
+        return {name: item for name, item in self.settings.filters_of(subject).items() if item.on_survivors}
+
+    def _kept_pairs(self, made: ShardReport, measured: Measured) -> list[str]:
+        """Return the keys of the pairs that every filter but the last ones keeps."""
+        scores = measure.read_scores([report.shard.output for report in measured])
+        filters = self.settings.filters_of("pair")
+        rows = (row for row in read_table(Path(made.shard.output + ".parquet")) if row["key"] in scores)
+        return [row["key"] for row in rows if _is_kept(filters, scores[row["key"]], row)]
 
     def _unit(
         self,
@@ -332,11 +411,11 @@ class Pipeline:
         depends: Sequence[str],
         *,
         actor: bool = False,
+        models: Sequence[str] = (),
     ) -> Unit:
-        module = f"tasks.{stage}"
-        key = commit_key(
-            stage=stage, code=code_version(module), options=options, inputs=depends, seed=self.settings.seed
-        )
+        module, seed = f"tasks.{stage}", self.settings.seed
+        code = code_version(module)
+        key = commit_key(stage=stage, code=code, options=options, inputs=depends, seed=seed, models=models)
         output = str(self.work / stage / f"{bucket}-{key[:16]}")
         shard = WorkShard(stage=stage, bucket=bucket, inputs=inputs, output=output, seed=self.settings.seed)
         return Unit(stage=module, shard=shard, options=options, actor=actor, cost=1.0)
@@ -374,8 +453,15 @@ def _committed(unit: Unit, known: ShardReport | None) -> ShardReport:
     return replace(report, shard=unit.shard)  # the dataset may have been moved since
 
 
-def _scored(cleaned: ShardReport, measured: ShardReport) -> list[Row]:
-    found = {row["key"]: row for row in read_table(Path(measured.shard.output + ".parquet"))}
+def _is_kept(filters: Mapping[str, Filter], scored: Row, made: Row) -> bool:
+    if scored["reason"]:
+        return False
+    recipe = decode(Pair, made["pair"].encode()).recipe
+    return not first_reason(judge(filters, scored["scores"], recipe))[1]
+
+
+def _scored(cleaned: ShardReport, measured: Measured) -> list[Row]:
+    found = measure.read_scores([report.shard.output for report in measured])
     rows = [row for row in read_table(Path(cleaned.shard.output + ".parquet")) if row["status"] == "kept"]
     return [
         {**row, "scores": {**row["scores"], **found[row["key"]]["scores"]}, "reason": found[row["key"]]["reason"]}

@@ -24,7 +24,7 @@ from storage.commits import code_version, commit_key, read_commit, write_commit
 from storage.ledger import IMAGES, PAIRS, iter_rows, write_table
 from storage.records import Recipe, WorkShard
 from tasks import pack
-from tasks.judge import first_reason, judge
+from tasks.judge import first_reason, judge, unmeasured
 from tasks.shuffle import Spool
 
 Row = dict[str, Any]
@@ -98,8 +98,9 @@ class Rejudgement:
         names = spool.names()
         packed = [self._pack(name, spool.read(slot)) for slot, name in names.items()]
         ledger = [self._named(path, names) for path in ledger]
-        layout = self.dataset.manifest.layout
-        staged = stage_version(self.settings, packed, ledger, licences, layout=layout)
+        manifest = self.dataset.manifest
+        layout, models = manifest.layout, manifest.models
+        staged = stage_version(self.settings, packed, ledger, licences, layout=layout, models=models)
         changed = put_in_place(self.root, staged)
         write_report(self.root)
         note_finished(self.settings, staged.manifest.dataset_version)
@@ -137,12 +138,16 @@ class Rejudgement:
         row |= dict(zip(("status", "stage", "reason"), new, strict=True))
         count.added += new[0] == "kept" != was
         count.removed += was == "kept" != new[0]
-        count.unstored += new[0] == "kept" and self._holder(row["key"], row["shard"]) is None
+        count.unstored += new[0] == "kept" and (self._holder(row["key"], row["shard"]) is None or self._unseen(row))
         return row
 
     def _is_ours(self, row: Row, filters: Mapping[str, Filter]) -> bool:
         """Tell whether verdicts decide this row: it was measured, and neither failed nor was left out before."""
         return bool(row["scores"]) and (row["status"] == "kept" or row["stage"] in filters)
+
+    def _unseen(self, row: Row) -> bool:
+        """Tell whether a filter that looks only at survivors has not looked at this pair, so that a build must."""
+        return bool(unmeasured(self._pair_filters, row["scores"]))
 
     def _holder(self, key: str, shard: str) -> tuple[Dataset, str] | None:
         """Return the version that holds the pair, and in which shard."""

@@ -45,12 +45,15 @@ class RunSettings(BaseModel, frozen=True, extra="forbid"):
     """How it is run; nothing here changes a byte of the result.
 
     workers: processes, 0 means one per core. wave_seconds: work in one Prefect task run, about. device: of the model
-    backends. metrics_port: serve Prometheus metrics on this loopback port while building, 0 does not.
+    backends. gpus_per_actor: share of a GPU that each worker of a model takes: at a half two share one, so that it
+    computes while the other decodes. metrics_port: serve Prometheus metrics on this loopback port while building, 0
+    does not.
     """
 
     workers: Annotated[int, Field(ge=0, le=4096)] = 0
     wave_seconds: Annotated[int, Field(ge=1)] = 60
     device: Literal["cpu", "cuda"] = "cpu"
+    gpus_per_actor: Annotated[float, Field(gt=0, le=8)] = 0.5
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
 
 
@@ -64,7 +67,9 @@ def _degradation_tables() -> type[BaseModel]:
 @cache
 def _filter_tables() -> type[BaseModel]:
     kinds = {name: filters.load(name) for name in filters.names()}
-    fields: dict[str, Any] = {name: (kind | Literal[False], kind()) for name, kind in kinds.items()}
+    fields: dict[str, Any] = {
+        name: (kind | Literal[False], False if kind.needs_weights else kind()) for name, kind in kinds.items()
+    }
     return create_model("Filters", __config__=FROZEN, **fields)
 
 

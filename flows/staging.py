@@ -42,10 +42,12 @@ def stage_version(
     licences: Mapping[str, int],
     *,
     layout: Mapping[str, int],
+    models: Mapping[str, str],
 ) -> Version:
     """Return the version that packed shards (their stems) and the parts of a ledger make, numbered.
 
-    licences: licence -> kept photographs. layout: what is fixed for the life of the dataset.
+    licences: licence -> kept photographs. layout: what is fixed for the life of the dataset. models: setting ->
+    identity.
     """
     root, staging = Path(settings.output), Path(settings.output) / ".work" / "publish"
     files = {f"ledger/{path.name}": path for path in ledger}
@@ -66,6 +68,7 @@ def stage_version(
     manifest = replace(
         blank_manifest(settings_digest=settings.digest(), code_version=code(), layout=layout),
         shards=tuple(shards),
+        models=dict(models),
         files=tuple(sorted((*beside, *hashed(plain)), key=lambda entry: entry.name)),
     )
     return Version(files=files, manifest=numbered(root, manifest))

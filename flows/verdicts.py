@@ -22,6 +22,7 @@ from storage.ledger import PAIRS, read_table, write_table
 from storage.records import Pair, ShardReport
 from tasks import pack
 from tasks.judge import first_reason, judge
+from tasks.measure import read_scores
 from tasks.shuffle import Spool
 
 Row = dict[str, Any]
@@ -91,7 +92,7 @@ def _part_rows(
 
     for unit in units:
         made = {row["key"]: row for row in read_table(Path(unit.pairs.shard.output + ".parquet"))}
-        measured = {row["key"]: row for row in read_table(Path(unit.scores.shard.output + ".parquet"))}
+        measured = read_scores([report.shard.output for report in unit.scores])
         for planned in read_table(unit.plan):
             row = _judged(unit, planned, made[planned["key"]], measured.get(planned["key"]), filters)
             if row["status"] == "kept":

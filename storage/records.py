@@ -144,7 +144,8 @@ class PublishedFile:
 class Manifest:
     """What a dataset version consists of; written once, very last. Every file but the report is hashed in it.
 
-    layout: what is fixed for the life of the dataset: the number of buckets.
+    layout: what is fixed for the life of the dataset: the number of buckets. models: setting -> identity of each model
+    that looked at it.
     """
 
     format_version: int
@@ -154,6 +155,7 @@ class Manifest:
     shards: tuple[PublishedFile, ...]
     files: tuple[PublishedFile, ...]
     layout: Mapping[str, int] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
 
 
 def level(severity: float) -> int:

@@ -9,9 +9,18 @@ Scores = Mapping[str, float]
 
 
 def judge(filters: Mapping[str, Filter], scores: Scores, recipe: Recipe | None = None) -> list[Verdict]:
-    """Return the verdict of every filter, cheapest first, on the scores it stored (`<filter>.<score>`)."""
-    ordered = sorted(filters.items(), key=lambda item: (item[1].cost, item[0]))
-    return [one.judge(_of(name, scores), recipe) for name, one in ordered]
+    """Return the verdict of every filter, cheapest first, on the scores it stored (`<filter>.<score>`).
+
+    Filters that measure only survivors come last, and say nothing of what they were not shown.
+    """
+    ordered = sorted(filters.items(), key=lambda item: (item[1].on_survivors, item[1].cost, item[0]))
+    silent = unmeasured(filters, scores)
+    return [one.judge(_of(name, scores), recipe) for name, one in ordered if name not in silent]
+
+
+def unmeasured(filters: Mapping[str, Filter], scores: Scores) -> set[str]:
+    """Return the names of the filters that measure only survivors and have not measured this one."""
+    return {name for name, one in filters.items() if one.on_survivors and not _of(name, scores)}
 
 
 def first_reason(verdicts: Sequence[Verdict]) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Map: look at every clean image or every pair of a unit once, and store what the filters measured."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -19,16 +19,15 @@ from storage.records import Image, Pair, ShardReport, WorkShard
 from storage.shards import read_member
 from tasks.progress import finished, quarantined, working_on
 
-BATCH = 8  # samples decoded at a time; model filters bring their own
+BATCH = 8  # samples decoded at a time; a filter whose option `batch` is larger gets as many
 
 SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string()), ("scores", SCORES)])
 
 
 class Options(BaseModel, frozen=True, extra="forbid"):
-    """filters: name -> options of each filter that measures this unit. device: where models would be loaded."""
+    """filters: name -> options of each filter that measures this unit."""
 
     filters: dict[str, SerializeAsAny[Filter]]
-    device: str = "cpu"
 
 
 class Runner:
@@ -36,13 +35,14 @@ class Runner:
 
     def __init__(self, options: Options, device: str) -> None:
         self._measures: dict[str, Measure] = {name: item.open(device) for name, item in options.filters.items()}
+        self._batch = max([BATCH, *(getattr(item, "batch", BATCH) for item in options.filters.values())])
 
     def run(self, shard: WorkShard) -> ShardReport:
         """Measure one unit; see `run`."""
         lost = quarantined(shard)
         rows: list[dict[str, Any]] = []
         stream = _samples(shard.inputs, lost, shard)
-        while batch := list(islice(stream, BATCH)):
+        while batch := list(islice(stream, self._batch)):
             rows.extend(self._rows(batch))
         rows.extend({"key": key, "reason": "crash", "scores": {}} for key in sorted(lost))
         write_table(Path(shard.output + ".parquet"), sorted(rows, key=lambda row: str(row["key"])), SCHEMA)
@@ -65,11 +65,28 @@ def open(options: Options, device: str) -> Runner:  # noqa: A001  the name every
 
 
 def run(shard: WorkShard, options: Options) -> ShardReport:
-    """Measure the clean images (one input: their stem) or the pairs (two: their stem and the clean images' stem)."""
-    return open(options, options.device).run(shard)
+    """Measure the clean images (one stem: theirs) or the pairs (two: their stem and that of the clean images).
+
+    Where the last input is a table of keys, only these are measured.
+    """
+    return open(options, "cpu").run(shard)
+
+
+def read_scores(stems: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return key -> row of one unit that was measured in several passes: scores together, the first reason there is."""
+    rows = {row["key"]: row for row in read_table(Path(stems[0] + ".parquet"))}
+    for stem in stems[1:]:
+        for row in read_table(Path(stem + ".parquet")):
+            first = rows[row["key"]]
+            scores = {**first["scores"], **row["scores"]}
+            rows[row["key"]] = {**first, "reason": first["reason"] or row["reason"], "scores": scores}
+    return rows
 
 
 def _samples(inputs: tuple[str, ...], lost: frozenset[str], shard: WorkShard) -> Iterator[Sample]:
+    wanted: set[str] | None = None
+    if inputs[-1].endswith(".parquet"):
+        inputs, wanted = inputs[:-1], {row["key"] for row in read_table(Path(inputs[-1]))}
     clean_stem = inputs[-1]
     clean_rows = {row["key"]: row for row in read_table(Path(clean_stem + ".parquet")) if row["status"] == "kept"}
 
@@ -79,13 +96,13 @@ def _samples(inputs: tuple[str, ...], lost: frozenset[str], shard: WorkShard) ->
         return samples.decode_image(read_member(Path(clean_stem + ".tar"), row["offset"], row["size"]))
 
     if len(inputs) == 1:
-        for key in sorted(set(clean_rows) - lost):
+        for key in sorted(set(clean_rows) - lost if wanted is None else wanted - lost):
             working_on(shard, key)
             yield Sample(key=key, clean=clean(key))
         return
     pairs_stem = inputs[0]
     for row in read_table(Path(pairs_stem + ".parquet")):
-        if row["status"] == "made" and row["key"] not in lost:
+        if row["status"] == "made" and row["key"] not in lost and (wanted is None or row["key"] in wanted):
             working_on(shard, row["key"])
             yield _pair_sample(row, Path(pairs_stem + ".tar"), clean)
 

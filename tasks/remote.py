@@ -50,13 +50,17 @@ class Cluster:
     """Runs units on the Ray cluster at `address`, or on a local one with `workers` CPUs for as long as the block.
 
     Enter it in the main thread: Ray's processes die with the thread that started them. `run` may be called from any.
-    device: "cpu", or "cuda" to spread actors over the GPUs.
+    device: "cpu", or "cuda" to spread actors over the GPUs, each taking `gpus_per_actor` of one: at a half two share
+    one, so that it computes while one decodes.
     """
 
-    def __init__(self, workers: int, address: str | None = None, *, device: str = "cpu") -> None:
+    def __init__(
+        self, workers: int, address: str | None = None, *, device: str = "cpu", gpus_per_actor: float = 0.5
+    ) -> None:
         self.workers = workers
         self._address = address
         self._device = device
+        self._gpus_per_actor = gpus_per_actor
         self._pools: dict[str, _Pool] = {}
         self._abandoned: set[Call] = set()
         self._turn = threading.Lock()  # of the waves that use actors: one at a time
@@ -98,7 +102,8 @@ class Cluster:
         """Return the actors that hold the weights `unit` needs."""
         key = pool_key(unit)
         if key not in self._pools:
-            self._pools[key] = _Pool(unit.stage, unit.options, self._devices())
+            gpus = self._gpus_per_actor if self._device == "cuda" else 0.0
+            self._pools[key] = _Pool(unit.stage, unit.options, [self._device] * self._actors(), gpus)
         return self._pools[key]
 
     def _connect(self, owned: dict[str, str]) -> Path | None:
@@ -132,13 +137,18 @@ class Cluster:
         finally:
             self._turn.release()
 
-    def _devices(self) -> list[str]:
-        """Return the device of each actor of a pool: on GPUs two share one, so that it computes while one decodes."""
+    def _actors(self) -> int:
+        """Return how many actors a pool may have; raises PairForgeError where a GPU is wanted and there is none."""
         if self._device != "cuda":
-            return [self._device] * self.workers
-        per_node = max(int(node["Resources"].get("GPU", 0)) for node in ray.nodes()) or 1
-        actors = min(self.workers, 2 * max(1, int(ray.cluster_resources().get("GPU", 0))))
-        return [f"cuda:{index % per_node}" for index in range(actors)]
+            return self.workers
+        gpus = float(ray.cluster_resources().get("GPU", 0))
+        actors = int(gpus / self._gpus_per_actor + 1e-9)
+        if not actors:
+            raise PairForgeError(
+                f"run.device is cuda, but Ray sees {gpus:g} GPUs and each worker of a model wants "
+                f'{self._gpus_per_actor:g}: correct run.gpus_per_actor, or set run.device = "cpu"'
+            )
+        return min(actors, self.workers) if self._gpus_per_actor < 1 else actors
 
 
 class _Ray:
@@ -209,15 +219,16 @@ class _Member:
 class _Pool:
     """Actors that hold the weights of one stage, one per entry of `devices`, made when first needed.
 
-    They take no CPU in Ray's books: with one each they would leave none for the plain tasks beside them.
+    They take no CPU in Ray's books: with one each they would leave none for the plain tasks beside them. gpus: of each;
+    Ray shows an actor only the GPU it was given, on whichever node.
     """
 
-    def __init__(self, stage: str, options: BaseModel, devices: list[str]) -> None:
+    def __init__(self, stage: str, options: BaseModel, devices: list[str], gpus: float = 0.0) -> None:
         self._stage = stage
         self._options = options
         self._free = devices[::-1]
         self._members: list[_Member] = []
-        self._remote = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Actor)
+        self._remote = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Actor)
 
     def has_room(self) -> bool:
         return bool(self._free) or any(len(member.calls) < QUEUE for member in self._members)

@@ -241,3 +241,26 @@ def test_kill_9_of_the_driver_orphans_nothing(stages: None, tmp_path: Path) -> N
     driver.communicate()
     assert until(lambda: not members(session), 5), members(session)
     assert until(lambda: not session.exists(), 5)
+
+
+def test_actors_and_plain_tasks_of_one_wave_work_at_the_same_time(cluster: Workers, tmp_path: Path) -> None:
+    work = [*units(tmp_path / "cpu", 14, seconds=0.3), *units(tmp_path / "model", 4, actor=True, seconds=0.1)]
+    run(cluster, work)
+    begun = {kind: sorted(float(line[-1]) for line in notes(tmp_path / kind)) for kind in ("cpu", "model")}
+    assert begun["cpu"][0] < begun["model"][-1]
+    assert begun["model"][0] < begun["cpu"][-1]
+
+
+@pytest.mark.parametrize(("gpus", "share", "actors"), [(1, 0.5, 2), (4, 0.5, 6), (4, 1, 4), (4, 2, 2), (1, 0.25, 4)])
+def test_actors_share_gpus_as_asked(stages: None, gpus: int, share: float, actors: int) -> None:
+    from tasks.remote import Cluster
+
+    with patch("ray.cluster_resources", lambda: {"CPU": 6, "GPU": gpus}):
+        assert Cluster(6, device="cuda", gpus_per_actor=share)._actors() == actors
+
+
+def test_a_gpu_that_is_not_there_is_told_with_the_fix(cluster: Workers) -> None:
+    from tasks.remote import Cluster
+
+    with pytest.raises(PairForgeError, match=r'Ray sees 0 GPUs .* run.device = "cpu"'):
+        Cluster(2, device="cuda")._actors()
