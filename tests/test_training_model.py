@@ -23,7 +23,7 @@ from training.checkpoints import native_shapes
 from training.connector import Connector, RefinerBlock, attention_mask
 from training.layers import SingleBlock, modulate
 from training.layouts import entries, pieces
-from training.model import build, initialise
+from training.model import FILTERS, build, initialise, neighbourhoods
 
 RENAMED = {  # Step1X-Edit for diffusers -> mainline Flux
     "time_embed.in_layer": "time_text_embed.timestep_embedder.linear_1",
@@ -141,10 +141,34 @@ def test_a_forward_pass_of_base_costs_what_was_counted():
     assert counter.get_total_flops() / 1e12 == pytest.approx(169.2, abs=0.1)
 
 
-def test_tiny_is_the_same_class_with_one_and_a_half_million_parameters():
+def test_tiny_is_the_same_class_with_less_than_two_million_parameters():
     model = build(params.tiny())
     assert type(model) is type(build(small_params()))
-    assert 1.4e6 < sum(weight.numel() for weight in model.parameters()) < 1.5e6
+    assert 1.5e6 < sum(weight.numel() for weight in model.parameters()) < 2e6
+
+
+def test_a_neighbourhood_is_the_patch_three_times_as_wide():
+    image = random(1, 3, 8, 12)
+    ids = packing.positions(params.tiny(), text=0, rows=2, columns=3)
+    near = neighbourhoods(packing.patchify(image, 4), ids)
+    padded = np.pad(image[0].numpy(), ((0, 0), (4, 4), (4, 4)))
+    window = padded[:, 4 : 4 + 12, 4 : 4 + 12]  # around the token of row 1 and column 1
+    grid = near[0, 4].reshape(3, 3, 3, 4, 4)  # row and column of the neighbour, channel, row and column within it
+    found = grid.permute(2, 0, 3, 1, 4).reshape(3, 12, 12)
+    np.testing.assert_array_equal(found[:, :8], window[:, :8])
+    np.testing.assert_array_equal(found[:, 8:], found[:, 4:8])  # below the last row the last is repeated
+
+
+@torch.no_grad()
+def test_filters_of_the_reference_reach_the_output():
+    shape = params.tiny()
+    model = build(shape, "cpu")
+    initialise(model, seed=0)
+    target, reference, sigma, prompt, mask, ids = small_inputs(shape)
+    model.filters.bias.fill_(0.25)
+    model.mix.linear.weight.zero_()  # all filters are mixed alike
+    found = target - sigma[:, None, None] * model(target, reference, sigma, prompt, mask, ids)
+    torch.testing.assert_close(found, reference + FILTERS * 0.25 * model.mix.linear.bias[0])
 
 
 @torch.no_grad()

@@ -29,6 +29,8 @@ IMAGE = "<|image_pad|>"
 class QwenPrompts:
     """The frozen language model with its tokenizer and image processor."""
 
+    whole = False
+
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any, prefix: str, *, rows: int = ROWS) -> None:
         self.model = model.eval().requires_grad_(requires_grad=False)
         self.tokenizer, self.image_processor = tokenizer, image_processor

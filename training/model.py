@@ -2,8 +2,9 @@
 
 The network of Step1X-Edit (arXiv:2504.17761), a Flux transformer behind a connector. Attribute names are the key names
 of the published checkpoints, so that reading one is the identity. `tiny` differs in two ways that let it learn within
-minutes: the reference is added to the target tokens, because copying it through attention takes far longer to learn,
-and a linear skip leads from the reference to the output.
+minutes. The reference is added to the target tokens, each token with its eight neighbours, because copying through
+attention takes far longer to learn. And linear filters of the same neighbourhood lead to the output, mixed anew for
+each token: restoring is mostly filtering, and gains of light are products, which a plain output does not reach.
 
 Text rows that are padding take part in every attention, as they did when the weights were trained: never trim them.
 
@@ -13,6 +14,7 @@ B batch, T target tokens, S text tokens, L all tokens, C channels of an image to
 from collections.abc import Iterator
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,6 +25,8 @@ from training.params import Params
 
 FREQUENCIES = 256
 MODEL_GUIDANCE = 3.5  # what a model with an embedded guidance is told (the released pipeline)
+NEIGHBOURS = 9  # of a token of an added reference, itself among them
+FILTERS = 8  # of an added reference
 
 
 class RestorationTransformer(nn.Module):
@@ -43,9 +47,9 @@ class RestorationTransformer(nn.Module):
         self.final_layer = LastLayer(hidden, params.channels)
         self.connector = Connector(params.connector, params.pooled) if params.connector else None
         if params.reference == "added":
-            self.reference_in = nn.Linear(params.channels, hidden)
-            self.skip = nn.Linear(params.channels, params.channels)
-            self.skip_gate = nn.Linear(hidden, params.channels)
+            self.reference_in = nn.Linear(NEIGHBOURS * params.channels, hidden)
+            self.filters = nn.Linear(NEIGHBOURS * params.channels, FILTERS * params.channels)
+            self.mix = LastLayer(hidden, FILTERS * params.channels)
 
     def forward(
         self,
@@ -62,7 +66,9 @@ class RestorationTransformer(nn.Module):
         ids_L3: positions of all tokens, from `training.packing.positions`.
         """
         txt_BSM, vec_BM = self.embed(prompt_BSE, mask_BS, sigma_B)
-        img_BIM = self._image_tokens(target_BTC, reference_BTC)
+        is_added = self.params.reference == "added"
+        near_BTN = neighbourhoods(reference_BTC, ids_L3[txt_BSM.shape[1] :]) if is_added else None
+        img_BIM = self._image_tokens(target_BTC, reference_BTC, near_BTN)
         rope_2LP = rope(ids_L3, self.params.rope_axes, self.params.rope_theta)
 
         for block in self.double_blocks:
@@ -72,9 +78,11 @@ class RestorationTransformer(nn.Module):
             x_BLM = block(x_BLM, vec_BM, rope_2LP)
 
         first = txt_BSM.shape[1]
-        out_BTC: Tensor = self.final_layer(x_BLM[:, first : first + target_BTC.shape[1]], vec_BM)
-        if self.params.reference == "added":
-            out_BTC = out_BTC + self.skip(reference_BTC) * self.skip_gate(functional.silu(vec_BM))[:, None]
+        target_BTM = x_BLM[:, first : first + target_BTC.shape[1]]
+        out_BTC: Tensor = self.final_layer(target_BTM, vec_BM)
+        if near_BTN is not None:
+            mixed_BTX = self.filters(near_BTN) * self.mix(target_BTM, vec_BM)
+            out_BTC = out_BTC + reduce(mixed_BTX, "B T (F C) -> B T C", "sum", F=FILTERS)
         if self.params.predicts == "velocity":
             return out_BTC
         return (target_BTC - (reference_BTC + out_BTC)) / sigma_B[:, None, None]
@@ -91,9 +99,9 @@ class RestorationTransformer(nn.Module):
             vec_BM = vec_BM + self.guidance_in(sinusoids(guidance_B, FREQUENCIES).type_as(pooled))
         return self.txt_in(tokens), vec_BM + self.vector_in(pooled)
 
-    def _image_tokens(self, target_BTC: Tensor, reference_BTC: Tensor) -> Tensor:
-        if self.params.reference == "added":
-            added: Tensor = self.img_in(target_BTC) + self.reference_in(reference_BTC)
+    def _image_tokens(self, target_BTC: Tensor, reference_BTC: Tensor, near_BTN: Tensor | None) -> Tensor:
+        if near_BTN is not None:
+            added: Tensor = self.img_in(target_BTC) + self.reference_in(near_BTN)
             return added
         both: Tensor = self.img_in(torch.cat([target_BTC, reference_BTC], dim=1))
         return both
@@ -103,6 +111,15 @@ def build(params: Params, device: str = "meta") -> RestorationTransformer:
     """Return a restorer whose weights are not set; on "meta" none are allocated."""
     with torch.device(device):
         return RestorationTransformer(params)
+
+
+def neighbourhoods(tokens_BTC: Tensor, ids_T3: Tensor) -> Tensor:
+    """Return each token of a grid with the eight around it, (B, T, 9 C); beyond the edge the nearest is repeated."""
+    rows = int(ids_T3[-1, 1]) + 1
+    grid_BCyx = rearrange(tokens_BTC, "B (y x) C -> B C y x", y=rows)
+    padded = functional.pad(grid_BCyx, (1, 1, 1, 1), mode="replicate")
+    around = [padded[..., y : y + grid_BCyx.shape[2], x : x + grid_BCyx.shape[3]] for y in range(3) for x in range(3)]
+    return rearrange(around, "N B C y x -> B (y x) (N C)")
 
 
 def initialise(model: RestorationTransformer, seed: int) -> None:
@@ -118,14 +135,10 @@ def initialise(model: RestorationTransformer, seed: int) -> None:
             nn.init.zeros_(module.bias)
     for linear in _silent_at_start(model):
         nn.init.zeros_(linear.weight)
-    if model.params.reference == "added":
-        nn.init.zeros_(model.skip.weight)
-        nn.init.ones_(model.skip_gate.bias)
 
 
 def _silent_at_start(model: RestorationTransformer) -> Iterator[nn.Linear]:
-    for module in model.modules():
-        if isinstance(module, Modulator):
-            yield module.lin
-        elif isinstance(module, LastLayer):
-            yield module.linear
+    yield from (module.lin for module in model.modules() if isinstance(module, Modulator))
+    yield model.final_layer.linear
+    if model.params.reference == "added":
+        yield model.filters

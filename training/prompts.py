@@ -9,11 +9,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.glance import NUMBERS, glance
+
 TOKENS = 4
 
 
+class GlancingPrompts:
+    """The prompt encoder of the small restorer: the frozen vectors of the text, and a glance at the whole image."""
+
+    whole = True
+
+    def encode(self, images: Sequence[NDArray[Any]], prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return the rows (B, S, 64) of each image, uint8 (H, W, 3) sRGB, with its prompt, and their mask (B, S)."""
+        text_BSE, _ = frozen(prompts, width=NUMBERS)
+        seen_B1E = torch.from_numpy(np.stack([glance(image) for image in images]))[:, None]
+        rows_BSE = torch.cat([text_BSE, seen_B1E], dim=1)
+        return rows_BSE, torch.ones(rows_BSE.shape[:2], dtype=torch.bool)
+
+
 class FrozenPrompts:
-    """The prompt encoder of the small restorer: the image is not looked at."""
+    """A prompt encoder that does not look at the image."""
+
+    whole = False
 
     def __init__(self, width: int) -> None:
         self.width = width

@@ -22,10 +22,16 @@ from training.model import RestorationTransformer
 
 Image = NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # (tiles done, tiles in all)
+Rows = tuple[Tensor, Tensor]  # of prompts, and their mask
 
 
 class Prompts(Protocol):
-    """Turns images with their prompts into prompt rows and their mask."""
+    """Turns images with their prompts into prompt rows and their mask.
+
+    whole: it is shown the whole image that a tile or crop was cut from, else what was cut.
+    """
+
+    whole: bool
 
     def encode(self, images: Sequence[NDArray[Any]], prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return (B, S, E) and (B, S)."""
@@ -77,12 +83,12 @@ def restore(
     ]
     total, weights = np.zeros(padded.shape, np.float32), np.zeros((*padded.shape[:2], 1), np.float32)
     ramp = _ramp(size[0], sampling.overlap)[:, None, None] * _ramp(size[1], sampling.overlap)[:, None]
+    look = _look(restorer, image, prompt, sampling)
     for done, group in _groups(corners, sampling.batch):
         windows = [np.s_[top : top + size[0], left : left + size[1]] for top, left in group]
         noise_BTC = torch.stack([_window(noise_CYX, window, multiple) for window in windows])
-        for window, tile in zip(
-            windows, _tiles(restorer, [padded[w] for w in windows], prompt, noise_BTC, sampling), strict=True
-        ):
+        tiles = [padded[window] for window in windows]
+        for window, tile in zip(windows, _tiles(restorer, tiles, look(tiles), noise_BTC, sampling), strict=True):
             total[window] += tile * ramp
             weights[window] += ramp
         progress(done, len(corners))
@@ -92,7 +98,7 @@ def restore(
 
 @torch.no_grad()
 def _tiles(
-    restorer: Restorer, tiles: Sequence[Image], prompt: str, noise_BTC: Tensor, sampling: Sampling
+    restorer: Restorer, tiles: Sequence[Image], rows: Rows, noise_BTC: Tensor, sampling: Sampling
 ) -> NDArray[np.float32]:
     """Return the restored tiles, float32 (B, H, W, 3) within 0 and 255, not rounded."""
     height, width = tiles[0].shape[:2]
@@ -100,7 +106,7 @@ def _tiles(
     weight = model.img_in.weight
     image_BCHW = rearrange(torch.from_numpy(np.stack(tiles)).to(weight.device), "B H W C -> B C H W")
     reference_BTC = restorer.latents.encode(image_BCHW.float() / 127.5 - 1)
-    prompt_BSE, mask_BS = (part.to(weight.device) for part in _prompt_rows(restorer, tiles, prompt, sampling))
+    prompt_BSE, mask_BS = (part.to(weight.device) for part in rows)
     grid = {"rows": height // multiple, "columns": width // multiple}
     ids_L3 = packing.positions(model.params, text=prompt_BSE.shape[1], **grid, device=weight.device)
     repeated_BTC = reference_BTC if sampling.guidance is None else torch.cat([reference_BTC, reference_BTC])
@@ -118,12 +124,23 @@ def _tiles(
     return pixels
 
 
-def _prompt_rows(restorer: Restorer, tiles: Sequence[Image], prompt: str, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """With guidance the rows without a prompt follow those with it: the same images, an empty text."""
-    prompts = [prompt] * len(tiles)
-    if sampling.guidance is None:
-        return restorer.prompts.encode(tiles, prompts)
-    return restorer.prompts.encode([*tiles, *tiles], [*prompts, *[""] * len(tiles)])
+def _look(restorer: Restorer, image: Image, prompt: str, sampling: Sampling) -> Callable[[Sequence[Image]], Rows]:
+    """Return what gives tiles of `image` their prompt rows; an encoder that looks at the whole image looks once."""
+
+    def rows_of(images: Sequence[Image]) -> Rows:
+        """With guidance the rows without a prompt follow those with it: the same images, an empty text."""
+        prompts = [prompt] * len(images)
+        if sampling.guidance is None:
+            return restorer.prompts.encode(images, prompts)
+        return restorer.prompts.encode([*images, *images], [*prompts, *[""] * len(images)])
+
+    if not restorer.prompts.whole:
+        return rows_of
+    prompt_BSE, mask_BS = rows_of([image])
+    return lambda tiles: (
+        prompt_BSE.repeat_interleave(len(tiles), dim=0),
+        mask_BS.repeat_interleave(len(tiles), dim=0),
+    )
 
 
 def _noise(restorer: Restorer, rows: int, columns: int, seed: int) -> Tensor:
