@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -271,6 +271,59 @@ def convert(
     from flows.commands.convert import convert_command
 
     return convert_command(source, target, layout=layout, dtype=dtype, reference_ids=reference_ids, as_json=as_json)
+
+
+@pairforge.command()
+@click.argument("source", metavar="PHOTOGRAPH|FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The picture, or folder, to write."
+)
+@click.option("--task", default="auto", show_default=True, help="What to remove: a degradation; auto looks.")
+@click.option("--weights", type=click.Path(path_type=Path), envvar="PAIRFORGE_WEIGHTS", help="A restorer's weights.")
+@click.option("--compare", type=click.Path(path_type=Path), metavar="PAGE.html", help="Also write a page of sliders.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), help="Of the sampler; 28, or 1 for the small restorer.")
+@click.option("--guidance", type=float, help="Scale of guidance; 3, or 1 (none) for the small restorer.")
+@click.option("--tile", type=click.IntRange(min=16), help="Pixels a side of a tile; 1024, or 64.")
+@click.option("--overlap", type=click.IntRange(min=0), help="Pixels by which tiles overlap; 128, or 16.")
+@click.option("--batch", type=click.IntRange(min=1), help="Tiles at once; 1, or 16.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--dtype", type=click.Choice(["fp32", "bf16"]), help="What the large restorer computes in; bf16.")
+@click.option("--memory", type=click.IntRange(min=12), metavar="GB", help="Of the card, to fit into; all of it.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the blocks first; pays off for many tiles.")
+@click.option("--prefix", type=click.Path(path_type=Path), help="File of the text before the image, for a bundle.")
+@with_json
+def restore(
+    source: Path,
+    output: Path,
+    task: str,
+    weights: Path | None,
+    compare: Path | None,
+    seed: int,
+    steps: int | None,
+    guidance: float | None,
+    tile: int | None,
+    overlap: int | None,
+    batch: int | None,
+    device: Literal["cpu", "cuda"],
+    dtype: Literal["fp32", "bf16"] | None,
+    memory: int | None,
+    compiled: bool,
+    prefix: Path | None,
+    as_json: bool,
+) -> int:
+    """Restore a photograph, or all photographs in a folder."""
+    from flows.commands.restore import Machine, Wanted, restore_command
+
+    return restore_command(
+        source,
+        output=output,
+        weights=weights,
+        wanted=Wanted(task=task, seed=seed, steps=steps, guidance=guidance, tile=tile, overlap=overlap, batch=batch),
+        machine=Machine(device=device, dtype=dtype, memory=memory, compiled=compiled, prefix=prefix),
+        compare=compare,
+        as_json=as_json,
+    )
 
 
 if __name__ == "__main__":

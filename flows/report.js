@@ -4,9 +4,10 @@ for (const compare of document.querySelectorAll(".compare")) {
   const range = compare.querySelector("input");
   if (!range) continue;
 
+  const [left, right] = Array.from(compare.querySelectorAll(".side.left, .side.right"), (side) => side.textContent);
   const show = () => {
     compare.style.setProperty("--at", `${range.value}%`);
-    range.setAttribute("aria-valuetext", `${range.value} % clean, ${100 - range.value} % degraded`);
+    range.setAttribute("aria-valuetext", `${range.value} % ${left}, ${100 - range.value} % ${right}`);
   };
   const follow = (event) => {
     const box = compare.getBoundingClientRect();

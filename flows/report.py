@@ -92,8 +92,11 @@ def content(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def render(what: Mapping[str, Any]) -> str:
-    """Return the HTML; scripts and styles stand in it and are allowed by their hash, everything else by nothing."""
+def render(what: Mapping[str, Any], template: str = NAME) -> str:
+    """Return the HTML that one of our templates makes of `what`.
+
+    Scripts and styles stand in it and are allowed by their hash, everything else by nothing.
+    """
     style, script = ((_HERE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     policy = "; ".join(
         [
@@ -110,7 +113,7 @@ def render(what: Mapping[str, Any]) -> str:
     )
     environment.filters |= {"shown": shown, "count": _count, "size": _size, "figure": _figure, "seconds": _seconds}
     environment.globals |= {"bars": _bars, "fates": FATES, "policy": policy, "level_numbers": LEVELS}
-    page = environment.get_template("report.html")
+    page = environment.get_template(template)
     return page.render(what, style=Markup(style), script=Markup(script))  # noqa: S704  our own two files
 
 

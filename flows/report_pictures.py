@@ -46,6 +46,11 @@ class Pictures:
         one, other = self._pictures((first, second), detail=detail)
         return one, other
 
+    def whole(self, one: Image, other: Image, side: int) -> tuple[Picture, Picture]:
+        """Return the pictures of two images, never a detail, with no side longer than `side`."""
+        first, second = self._pictures((reduced(one, side), reduced(other, side)), detail=False)
+        return first, second
+
     def one(self, image: Image) -> Picture:
         """Return the picture of an image."""
         return self._pictures((reduced(image),), detail=False)[0]
