@@ -1,0 +1,152 @@
+"""What the embedded restorer gains on whole photographs it never saw, beside classical methods and a plain U-Net.
+
+    python tests/benchmarks/tiny_restorer.py split FOLDER            links two thirds of the photographs to train on
+    python tests/benchmarks/tiny_restorer.py table WEIGHTS [--unet WEIGHTS] [--photographs N] [--markdown FILE]
+
+Build and train between the two: `pairforge build FOLDER/build.toml`, `pairforge train ...`. Every third photograph, in
+the order of names, is held out. Of each held-out one and type a pair is rendered at the middle of levels 1, 3 and 5;
+all restorers are told the type. The classical methods and their settings are the best on photographs that were trained
+on, for each type and level. PSNR in dB over the frame, means over the photographs.
+"""
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tasks.prompts import PROMPTS, instruction
+from tests.benchmarks import classical
+from tests.benchmarks.plain_unet import load_unet
+from tests.benchmarks.rendered import evenly, pairs, photographs, scene_of
+from training.restorers import Placing, load, sampling_of
+from training.restoring import restore
+
+SIDE = 768
+LEVELS = (1, 3, 5)
+TUNED_ON, TUNING_SIDE = 4, 192  # photographs, and pixels of their middle
+SETTINGS = """seed = 7
+output = "{folder}/dataset"
+[source]
+folder = "{folder}/photographs"
+[clean]
+min_side = 320
+max_side = {side}
+[filters]
+sharpness = false
+strength = false
+[mixture]
+variants = 45
+validation = 0.0
+"""
+
+
+def halves():
+    """Return the photographs to train on and those held out."""
+    files = sorted(file for file in (photographs() / "clean").iterdir() if file.is_file())
+    return [file for number, file in enumerate(files) if number % 3 != 1], files[1::3]
+
+
+def split(folder):
+    (folder / "photographs").mkdir(parents=True, exist_ok=True)
+    for file in halves()[0]:
+        link = folder / "photographs" / file.name
+        if not link.exists():
+            link.symlink_to(file.resolve())
+    (folder / "build.toml").write_text(SETTINGS.format(folder=folder.resolve(), side=SIDE))
+    print(f"now: pairforge build {folder / 'build.toml'}")  # noqa: T201
+
+
+def tuned():
+    """Return the best classical method and settings of each type and level."""
+    files = halves()[0]
+    crops = defaultdict(list)
+    for number, file in enumerate(evenly(files, TUNED_ON)):
+        scene = scene_of(file, files[number], SIDE)
+        for name in PROMPTS:
+            for level in LEVELS:
+                [(_, rendered)] = pairs(scene, name, level, draws=1, seed=number)
+                crops[name, level].append((_middle(rendered.clean), _middle(rendered.degraded)))
+    return {key: classical.best(key[0], found) for key, found in crops.items()}
+
+
+def _middle(image):
+    top, left = ((side - TUNING_SIDE) // 2 for side in image.shape[:2])
+    return np.ascontiguousarray(image[max(0, top) :, max(0, left) :][:TUNING_SIDE, :TUNING_SIDE])
+
+
+def table(weights, unet, count):
+    """Return the mean PSNR of the input and, by restorer, of the results, by type and level."""
+    restorer = load(weights, Placing())
+    sampling = sampling_of(restorer.model.params)
+    plain = replace(restorer, model=load_unet(unet)) if unet else None
+    methods, scores = tuned(), defaultdict(list)
+    held = halves()[1]
+    for number, file in enumerate(evenly(held, count)):
+        began = time.process_time()
+        scene = scene_of(file, held[number - 1], SIDE)
+        for name in PROMPTS:
+            for level in LEVELS:
+                [(_, rendered)] = pairs(scene, name, level, draws=1, seed=100 + number)
+                method, settings = methods[name, level]
+                found = {
+                    "input": rendered.degraded,
+                    "tiny": restore(restorer, rendered.degraded, instruction(name), sampling),
+                    "classical": method(rendered.degraded, **settings),
+                }
+                if plain:
+                    found["unet"] = restore(plain, rendered.degraded, instruction(name), sampling)
+                for kind, image in found.items():
+                    scores[kind, name, level].append(classical.psnr(rendered.clean, image))
+        print(f"{file.name}: {time.process_time() - began:.0f} CPU-seconds", file=sys.stderr, flush=True)  # noqa: T201
+    return methods, {key: float(np.mean(values)) for key, values in scores.items()}
+
+
+def markdown(methods, scores):
+    """Return the table: input, and the gains of each, at the three levels."""
+    kinds = ["tiny", "classical", *(["unet"] if ("unet", "noise", 1) in scores else [])]
+    lines = [
+        f"| | input | {' | '.join(kinds)} | classical methods |",
+        f"|---|---|{'---|' * len(kinds)}---|",
+    ]
+    for name in PROMPTS:
+        inputs = [scores["input", name, level] for level in LEVELS]
+        cells = [" / ".join(f"{value:.1f}" for value in inputs)]
+        for kind in kinds:
+            gains = [scores[kind, name, level] - scores["input", name, level] for level in LEVELS]
+            cells.append(" / ".join(f"{gain:+.1f}" for gain in gains) + f" (**{np.mean(gains):+.2f}**)")
+        named = ", ".join(dict.fromkeys(methods[name, level][0].__name__ for level in LEVELS))
+        lines.append(f"| {name} | {' | '.join(cells)} | {named} |")
+    return "\n".join(lines)
+
+
+def main():
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("split").add_argument("folder", type=Path)
+    wanted = verbs.add_parser("table")
+    wanted.add_argument("weights", type=Path)
+    wanted.add_argument("--unet", type=Path)
+    wanted.add_argument("--photographs", type=int, default=8)
+    wanted.add_argument("--markdown", type=Path)
+    given = parser.parse_args()
+    if given.verb == "split":
+        split(given.folder)
+        return
+    text = markdown(*table(given.weights, given.unet, given.photographs))
+    if given.markdown:
+        given.markdown.write_text(text + "\n")
+    print(text)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
