@@ -251,6 +251,17 @@ def doctor(dataset: Path | None, as_json: bool) -> int:
 
 
 @pairforge.command()
+@click.argument("settings", metavar="SETTINGS.toml", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Say what it would cost; train nothing.")
+@with_json
+def train(settings: Path, dry_run: bool, as_json: bool) -> int:
+    """Train a restorer on a dataset; run it again after anything, it goes on."""
+    from flows.commands.train import train_command
+
+    return train_command(settings, dry_run=dry_run, as_json=as_json)
+
+
+@pairforge.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--to", "layout", type=click.Choice(["native", "bundle", "diffusers", "safetensors"]), required=True)

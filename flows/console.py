@@ -76,7 +76,7 @@ class Console:
             return
         fresh, left = count.done - count.resumed, ""
         if fresh and not final:
-            left = f", {_duration(count.seconds / fresh * (count.total - count.done))} left"
+            left = f", {duration(count.seconds / fresh * (count.total - count.done))} left"
         text = f"{stage:<15} {count.done}/{count.total} work shards, {count.items} items{left}"
         self._doing = f"{stage} is done" if final else text
         self.progress(text, final=final)
@@ -100,7 +100,8 @@ class Console:
             self._line = ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

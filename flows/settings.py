@@ -1,9 +1,6 @@
 """One TOML file, one frozen tree: every option beside its owner, unknown keys are errors that name the nearest one."""
 
-import difflib
-import json
 import os
-import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +12,7 @@ import degradations
 import filters
 from degradations._contract import Options as DegradationOptions
 from filters._contract import Filter
+from flows.tables import fields_at, read_table, sentence
 from storage.canonical import digest
 from storage.errors import SettingsError
 from tasks.annotate import Options as AnnotateOptions
@@ -123,21 +121,7 @@ def read_settings(file: Path) -> Settings:
 
     Raises SettingsError, one sentence that names the file, the key and the fix.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-        content = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except FileNotFoundError as error:
-        raise SettingsError(f"{file} does not exist; `pairforge init {file}` writes one to start from") from error
-    except IsADirectoryError as error:
-        raise SettingsError(f"{file} is a folder; name a TOML file, or build it with --out DATASET") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{file} is not UTF-8 text: {error}; name a TOML file") from error
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}; change its rights") from error
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise SettingsError(
-            f"{file} is not valid {file.suffix[1:].upper() or 'TOML'}: {error}; mend that line"
-        ) from error
+    content = read_table(file, missing=f"`pairforge init {file}` writes one to start from")
     return parse_settings(content, origin=str(file), base=file.resolve().parent)
 
 
@@ -184,45 +168,12 @@ def _absolute(settings: Settings, base: Path) -> Settings:
 
 
 def _sentence(error: ValidationError, table: str = "") -> str:
-    first = error.errors(include_url=False)[0]
-    places = [table, *(str(part) for part in first["loc"] if not _is_union_label(part))]
-    key = ".".join(part for part in places if part)
-    if first["type"] == "missing":
-        return f"{key} is missing; add it"
-    if first["type"] == "extra_forbidden":
-        return f"{key} is not a setting; {_nearest(places)}"
-    if first["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        instead = " or false" if places[0] == "filters" and len(places) > 1 else ""
-        return f"{key} must be a table of options{instead}, got {_shown(first['input'])}; write [{key}] above its keys"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{key or 'the file'}: {message[0].lower() + message[1:]}, got {_shown(first['input'])}"
-
-
-def _is_union_label(part: object) -> bool:
-    return isinstance(part, str) and (part[:1].isupper() or part.startswith("literal["))
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _nearest(places: list[str]) -> str:
-    names = sorted(_siblings([part for part in places[:-1] if part]))
-    close = difflib.get_close_matches(places[-1], names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known there: {', '.join(names)}"
+    return sentence(error, _siblings, table=table, instead={"filters": " or false"})
 
 
 def _siblings(path: list[str]) -> list[str]:
-    kind: Any = Settings
-    for part in path:
-        if kind is Settings and part in ("degradations", "filters"):
-            kind = _degradation_tables() if part == "degradations" else _filter_tables()
-        else:
-            kind = _model_in(kind.model_fields[part].annotation)
-    return list(kind.model_fields)
-
-
-def _model_in(annotation: Any) -> Any:
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    return next(item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel))
+    if path[:1] == ["degradations"]:
+        return fields_at(_degradation_tables(), path[1:])
+    if path[:1] == ["filters"]:
+        return fields_at(_filter_tables(), path[1:])
+    return fields_at(Settings, path)

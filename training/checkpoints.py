@@ -114,6 +114,14 @@ def save(model: RestorationTransformer, target: Target) -> None:
     _write(target, model.params, kinds, lambda native: state[native])
 
 
+def save_tensors(params: Params, kinds: Kinds, read: Callable[[str], Tensor], target: Target) -> None:
+    """Write a restorer whose native tensors, of these types and shapes, are asked for one by one.
+
+    The order in which they are asked for follows from `kinds` alone. Raises like `convert`.
+    """
+    _write(target, params, kinds, read)
+
+
 def convert(source: Checkpoint, target: Target) -> None:
     """Write an open checkpoint in another format, holding one tensor at a time.
 

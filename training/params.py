@@ -5,6 +5,7 @@ same class, small, on pixels.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -129,6 +130,13 @@ def tiny() -> Params:
         reference_ids="realrestorer",
         predicts="residual",
     )
+
+
+def replaced(params: Params, changes: Mapping[str, Any]) -> Params:
+    """Return `params` with some fields changed; raises ValueError for an unknown field or a value that cannot be."""
+    if unknown := sorted(changes.keys() - {field.name for field in fields(Params)}):
+        raise ValueError(f"{unknown[0]} is no field of a model; there are {', '.join(f.name for f in fields(Params))}")
+    return from_json(json.dumps({**asdict(params), **changes}))
 
 
 def to_json(params: Params) -> str:

@@ -137,6 +137,11 @@ def generator(seed: int, stage: str, position: int, purpose: str) -> torch.Gener
     return torch.Generator().manual_seed(_hash(f"{seed}/{stage}/{position}/{purpose}") >> 1)
 
 
+def uniform(key: str) -> float:
+    """Return a number within [0, 1) that is a function of `key` alone: for one draw, where a generator costs more."""
+    return (_hash(key) >> 11) / 2**53
+
+
 def permuted(place: int, size: int, key: str) -> int:
     """Return where a random permutation of range(size), chosen by `key`, puts `place`; nothing is stored.
 

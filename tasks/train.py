@@ -1,0 +1,315 @@
+"""Train a restorer on one rank: open what the options name, run the loop, export the weights.
+
+A plain process, torchrun and Ray Train call `run` on every rank; it makes the process group unless there is one.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from storage.errors import SettingsError
+from tasks.prompts import worded
+from tasks.starts import ModelOptions, open_start, params_of
+from training import forecast, states
+from training.curriculum import Curriculum
+from training.examples import Augment
+from training.export import export
+from training.feed import Readers
+from training.index import Index, read_index
+from training.levels import Levels
+from training.logs import JsonLines, Log, Logs, Pictures, TensorBoard
+from training.losses import Weighting
+from training.objective import Objective
+from training.optimizers import Optimization
+from training.recipe import Recipe, Rhythm
+from training.sharding import Layout, laid_out
+from training.trainer import Data, Hooks, Job, train
+from training.validation import Validation
+
+WEIGHTS = "model.safetensors"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+TEXT_TOKENS = {False: 4, True: 640}  # by whether there is a connector, for the forecast
+
+
+class DataOptions(BaseModel, frozen=True, extra="forbid"):
+    """What is trained on.
+
+    train: folders of datasets; validation: those whose validation split is looked at, the same unless said. tasks: all
+    unless some are named. size: images have about this squared, at the ratios 1:1 to 16:9 both ways, or `square`.
+    scale: "cover" scales both images of a pair so that as much as possible of them is seen, "native" cuts. dropout:
+    share of empty prompts. chinese: share of Chinese prompts. augmented: share of degraded images that are degraded
+    once more as the web would. readers: threads, or `processes`. ahead: batches made before they are needed.
+    """
+
+    train: Annotated[tuple[str, ...], Field(min_length=1)]
+    validation: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    size: Annotated[int, Field(ge=8, le=4096)] = 1024
+    square: bool = False
+    scale: Literal["cover", "native"] = "cover"
+    mirrored: bool = False
+    dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
+    chinese: Annotated[float, Field(ge=0, le=1)] = 0.0
+    augmented: Annotated[float, Field(ge=0, le=1)] = 0.0
+    readers: Annotated[int, Field(ge=1, le=256)] = 2
+    ahead: Annotated[int, Field(ge=1, le=64)] = 2
+    processes: bool = False
+
+
+class TrainRun(BaseModel, frozen=True, extra="forbid"):
+    """How it is run; nothing here changes the weights that one rank comes to.
+
+    workers: ranks that `pairforge train` starts with Ray Train; 1 trains in this process. restarts: of all ranks, when
+    one dies. threads: of torch on each rank, 0 leaves it to torch. rhythm: how often, in steps, something is written.
+    metrics_port: serve Prometheus metrics on this loopback port, 0 does not.
+    """
+
+    workers: Annotated[int, Field(ge=1, le=4096)] = 1
+    restarts: Annotated[int, Field(ge=0)] = 3
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    tensorboard: bool = True
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    rhythm: Rhythm = Field(default_factory=Rhythm)
+
+
+class Options(BaseModel, frozen=True, extra="forbid"):
+    """A whole training. stage: keys the order of the data together with `seed`, so two stages of one seed differ.
+
+    batch: samples a step, over all ranks; micro: at once on one rank, 0 takes all. weighting: "relative" counts an
+    error in relation to that of the degraded image.
+    """
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    stage: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    output: str
+    steps: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]
+    micro: Annotated[int, Field(ge=0)] = 0
+    weighting: Weighting = "none"
+    model: ModelOptions
+    data: DataOptions
+    optimizer: Optimization
+    levels: Levels = Field(default_factory=Levels)
+    curriculum: Curriculum = Field(default_factory=Curriculum)
+    validation: Validation = Field(default_factory=Validation)
+    run: TrainRun = TrainRun()
+
+    def recipe(self) -> Recipe:
+        """Return what the loop needs to know of this."""
+        data = self.data
+        return Recipe(
+            seed=self.seed,
+            stage=self.stage,
+            steps=self.steps,
+            batch=self.batch,
+            micro=self.micro,
+            size=data.size,
+            square=data.square,
+            scale=data.scale,
+            dropout=data.dropout,
+            augmented=data.augmented,
+            mirrored=data.mirrored,
+            weighting=self.weighting,
+            levels=self.levels,
+            curriculum=self.curriculum,
+            optimization=self.optimizer,
+            validation=self.validation,
+        )
+
+    def begun(self, index: Index) -> dict[str, Any]:
+        """Return by name what must not change between a run and its continuation."""
+        reading = {"train", "validation", "readers", "ahead", "processes"}
+        left_out: dict[str, Any] = {"output": True, "run": True, "validation": True, "data": reading}
+        layout = {"checkpointed", "compiled", "weights", "encoders", "prefix"}
+        content = self.model_dump(mode="json", exclude={**left_out, "model": layout})
+        flat = {
+            f"{table}.{key}" if isinstance(values, dict) else table: value
+            for table, values in content.items()
+            for key, value in (values.items() if isinstance(values, dict) else [("", values)])
+        }
+        return {**flat, "data": index.digest}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """This process among those that train together. local: its number on its machine, and of its GPU."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Where a training ended. weights: the exported file, None when it was stopped before its last step."""
+
+    step: int
+    weights: Path | None
+
+
+def run(
+    options: Options,
+    ranks: Ranks = Ranks(),
+    *,
+    logs: Sequence[Log] = (),
+    hooks: Hooks = Hooks(),  # noqa: B008
+    augment: Augment | None = None,
+) -> Outcome:
+    """Train to the end, from the newest checkpoint when there is one, and export the weights.
+
+    logs: more than the run's own, on rank 0. Raises SettingsError or ShardError, one sentence, when something named in
+    the options is missing, broken, or other than when the run began.
+    """
+    import torch
+
+    root = Path(options.output)
+    if finished(options):
+        return outcome(options)
+    if options.data.augmented and augment is None:
+        raise SettingsError("data.augmented is set, but there is no augmentation; set it to 0")
+    if options.run.threads:
+        torch.set_num_threads(options.run.threads)
+    device = "cpu" if options.run.device == "cpu" else f"cuda:{ranks.local}"
+    compute = torch.float32 if options.model.compute == "fp32" else torch.bfloat16
+    sharded = ranks.world > 1 or compute != options.optimizer.dtype
+    with _group(ranks, options.run.device, wanted=sharded):
+        start = open_start(options.model, seed=options.seed, dtype=options.optimizer.dtype, device=device)
+        layout = Layout(checkpointed=options.model.checkpointed, compiled=options.model.compiled, compute=compute)
+        trained = [name for name, weight in states.names(start.model).items() if weight.requires_grad]
+        laid_out(start.model, layout, sharded=sharded)
+        objective = Objective(
+            params=start.model.params,
+            latents=start.latents,
+            prompts=start.prompts,
+            weighting=options.weighting,
+            device=device,
+            dtype=compute,
+        )
+        index = read_index([Path(name) for name in options.data.train], "train", options.data.tasks)
+        cost = forecast_of(options, world=ranks.world, trained=trained)
+        with _opened_logs(options, ranks, logs) as log:
+            log.header(_header(options, index, cost, ranks))
+            job = Job(
+                model=start.model,
+                objective=objective,
+                data=_data(options, index, augment),
+                recipe=options.recipe(),
+                rhythm=options.run.rhythm,
+                folder=root / CHECKPOINTS,
+                log=log,
+                hooks=hooks,
+                begun=options.begun(index),
+                flops=cost.useful,
+                peak=_peak(device),
+            )
+            state = train(job)
+        if state.step >= options.steps:
+            export(start.model, state, root / WEIGHTS)
+    return outcome(options)
+
+
+def finished(options: Options) -> bool:
+    """Return whether the weights of the last step are there already."""
+    return outcome(options).weights is not None
+
+
+def outcome(options: Options) -> Outcome:
+    """Return where the training in the options' output has come to."""
+    root = Path(options.output)
+    checkpoints = states.found(root / CHECKPOINTS)
+    step = states.remembered(checkpoints[-1])["step"] if checkpoints else 0
+    done = step >= options.steps and (root / WEIGHTS).is_file()
+    return Outcome(step=step, weights=root / WEIGHTS if done else None)
+
+
+def forecast_of(options: Options, *, world: int, trained: Sequence[str] | None = None) -> forecast.Forecast:
+    """Return what the training would cost; reads no weights, only their names and shapes."""
+    params = params_of(options.model)
+    multiple = round((params.channels / 3) ** 0.5) if params.connector is None else 16
+    tokens = forecast.Tokens(
+        text=TEXT_TOKENS[params.connector is not None], target=(options.data.size // multiple) ** 2
+    )
+    own = options.batch // world
+    return forecast.forecast(
+        params,
+        options.optimizer,
+        tokens,
+        batch=options.batch,
+        micro=min(options.micro or own, own),
+        world=world,
+        checkpointed=options.model.checkpointed,
+        width=4 if options.model.compute == "fp32" else 2,
+        trained=trained,
+    )
+
+
+def _data(options: Options, index: Index, augment: Augment | None) -> Data:
+    data = options.data
+    looked_at = None
+    if options.run.rhythm.validate:
+        looked_at = read_index([Path(name) for name in data.validation or data.train], "validation", data.tasks)
+    return Data(
+        train=index,
+        validation=looked_at,
+        augment=augment,
+        wording=worded(data.chinese),
+        readers=Readers(workers=data.readers, ahead=data.ahead, processes=data.processes),
+    )
+
+
+def _opened_logs(options: Options, ranks: Ranks, more: Sequence[Log]) -> Logs:
+    if ranks.rank:
+        return Logs([])
+    root = Path(options.output)
+    checkpoints = states.found(root / CHECKPOINTS)
+    step = states.remembered(checkpoints[-1])["step"] if checkpoints else 0
+    own: list[Log] = [JsonLines(root / METRICS, step=step if checkpoints else -1), Pictures(root / "samples")]
+    if options.run.tensorboard:
+        own.append(TensorBoard(root / "tensorboard", step=step))
+    return Logs([*own, *more])
+
+
+def _peak(device: str) -> float | None:
+    import torch
+
+    return forecast.peak(torch.cuda.get_device_name(device)) if device != "cpu" else None
+
+
+def _header(options: Options, index: Index, cost: forecast.Forecast, ranks: Ranks) -> dict[str, Any]:
+    import torch
+
+    return {
+        "settings": options.model_dump(mode="json"),
+        "data": index.digest,
+        "pairs": len(index.records),
+        "reference_ids": params_of(options.model).reference_ids,
+        "forecast": cost.data(),
+        "world": ranks.world,
+        "torch": torch.__version__,
+    }
+
+
+@contextmanager
+def _group(ranks: Ranks, device: str, *, wanted: bool) -> Iterator[None]:
+    """Have a process group for as long as the block, if one is wanted and none is there yet."""
+    from torch import distributed as dist
+    from torch.distributed import HashStore  # type: ignore[attr-defined]
+
+    if dist.is_initialized() or not wanted:
+        yield
+        return
+    backend = "nccl" if device == "cuda" else "gloo"
+    if ranks.world > 1:
+        dist.init_process_group(backend)  # where the others are stands in the environment, as torchrun sets it
+    else:
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

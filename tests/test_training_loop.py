@@ -1,0 +1,108 @@
+"""The loop: what was killed goes on as if nothing had happened, and one process is as good as another."""
+
+# ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
+
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
+
+from storage.errors import SettingsError, ShardError
+from tests.small_training import dataset, lines, settings, train, train_apart, weights
+from training import states
+from training.trainer import Hooks
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Return a folder with a dataset and, in `whole`, a training that was never interrupted."""
+    folder = tmp_path_factory.mktemp("training")
+    dataset(folder)
+    assert train(settings(folder, "whole")).step == 12
+    return folder
+
+
+def assert_same(one, other):
+    a, b = weights(one / "model.safetensors"), weights(other / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+def test_a_training_lowers_the_loss_and_leaves_its_numbers_and_pictures(root):
+    numbers = lines(root / "whole")
+    first, *_, last = (line["val/loss"] for line in numbers if "val/loss" in line)
+    assert last < 0.9 * first
+    assert {"val/loss/haze", "val/loss_t/0.1", "val/loss_t/0.9/noise", "val/psnr/blur"} <= numbers[0].keys()
+    assert {"train/loss", "train/lr", "train/grad_norm"} <= numbers[1].keys()
+    names = {path.name for path in (root / "whole" / "samples").iterdir()}
+    assert names == {"batch-000000.png", "samples-000000.png", "samples-000006.png", "samples-000012.png"}
+
+
+def test_a_finished_training_is_not_done_again(root):
+    before = (root / "whole" / "metrics.jsonl").read_bytes()
+    assert train(settings(root, "whole")).weights == root / "whole" / "model.safetensors"
+    assert (root / "whole" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("at", [1, 3, 4, 8])
+def test_a_stopped_training_goes_on_bit_for_bit(root, at):
+    asked = []
+    content = settings(root, f"stopped-{at}")
+    stopped = train(content, hooks=Hooks(stop=lambda: len(asked) == at or asked.append(1)))
+    assert stopped.weights is None
+    assert train(content).step == 12
+    assert_same(root / "whole", root / f"stopped-{at}")
+    assert lines(root / f"stopped-{at}") == lines(root / "whole")
+
+
+# Each checkpoint publishes its memory and the metrics are published at the start, so these places come before, within
+# and after writing a checkpoint.
+@pytest.mark.parametrize(
+    "place", ["data.before_write:kill@9", pytest.param("data.after_rename:kill@7", marks=pytest.mark.slow)]
+)
+def test_a_killed_training_goes_on_bit_for_bit(root, tmp_path, place):
+    content = settings(root, f"killed-{place[5:11]}")
+    killed = train_apart(content, tmp_path / "run.json", environment={"PAIRFORGE_FAILPOINT": place})
+    assert killed.returncode == -9, killed.stderr
+    assert not (root / content["output"] / "model.safetensors").exists()
+    assert train(content).step == 12
+    assert_same(root / "whole", root / content["output"])
+    assert lines(root / content["output"]) == lines(root / "whole")
+
+
+@pytest.mark.parametrize("reading", [{"readers": 1}, {"readers": 3, "ahead": 5}])
+def test_how_examples_are_read_changes_nothing(root, reading):
+    content = settings(root, f"reading-{reading['readers']}", data=reading)
+    train(content)
+    assert_same(root / "whole", root / content["output"])
+
+
+def test_micro_batches_add_up_to_the_batch(root):
+    content = settings(root, "micro", micro=2)
+    train(content)
+    whole, micro = (weights(root / name / "model.safetensors") for name in ("whole", "micro"))
+    assert max(float((whole[name] - micro[name]).abs().max()) for name in whole) < 1e-4
+
+
+def test_what_was_begun_otherwise_is_not_gone_on_with(root):
+    content = settings(root, "otherwise", steps=6)
+    train(content)
+    with pytest.raises(SettingsError, match=r"was begun with optimizer\.learning_rate 0\.002, now it is 0\.001"):
+        train(settings(root, "otherwise", optimizer={"learning_rate": 1e-3}))
+
+
+def test_a_broken_checkpoint_ends_in_one_sentence(root):
+    content = settings(root, "broken", steps=6)
+    train(content)
+    shutil.rmtree(root / "broken" / "checkpoints" / "step-000003")
+    (root / "broken" / "model.safetensors").unlink()
+    [path] = (root / "broken" / "checkpoints" / "step-000006").glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ShardError, match=r"step-000006 is damaged \(.*\); remove it to go on from the one before"):
+        train(content)
+
+
+def test_only_the_newest_checkpoints_are_kept(root):
+    kept = [path.name for path in states.found(root / "whole" / "checkpoints")]
+    assert kept == ["step-000009", "step-000012"]
