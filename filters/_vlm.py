@@ -149,5 +149,5 @@ def _transport(vlm: Vlm, device: str) -> Ask:
         )
     from filters._vlm_server import Server
 
-    key = _key(vlm.api_key_env, os.environ)
+    key = _key(vlm.api_key_env, os.environ)  # read where it is sent: handed down, it would travel with the options
     return Server(url=vlm.url, model=vlm.model, key=key, concurrency=vlm.concurrency, timeout=vlm.timeout)

@@ -13,7 +13,7 @@ import filters
 from degradations._contract import Options as DegradationOptions
 from filters._contract import Filter
 from flows.tables import fields_at, read_table, sentence
-from storage.canonical import digest
+from storage.canonical import digest, plain
 from storage.errors import SettingsError
 from tasks.annotate import Options as AnnotateOptions
 from tasks.clean import Options as CleanOptions
@@ -105,7 +105,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     def resolved(self) -> dict[str, Any]:
         """Return all of it as JSON values, which `read_settings` reads again."""
         rest = self.model_dump(mode="json", include={"output", "run", "source"})
-        return {**self.published(), **rest}
+        return {
+            **self.published(),
+            **rest,
+            "filters": {name: _whole(getattr(self.filters, name)) for name in filters.names()},
+        }
 
     def digest(self) -> str:
         """Return the digest of `published`."""
@@ -164,7 +168,25 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         if (folder := getattr(options, "patterns", None))
     }
     table = settings.degradations.model_copy(update=tables)
-    return settings.model_copy(update={"output": path(settings.output), "source": source, "degradations": table})
+    kept = {name: getattr(settings.filters, name) for name in filters.names()}
+    answering = {
+        name: item.model_copy(update={"answers": path(folder)})
+        for name, item in kept.items()
+        if (folder := getattr(item, "answers", ""))
+    }
+    return settings.model_copy(
+        update={
+            "output": path(settings.output),
+            "source": source,
+            "degradations": table,
+            "filters": settings.filters.model_copy(update=answering),
+        }
+    )
+
+
+def _whole(item: Filter | Literal[False]) -> Any:
+    """Return a filter's options with those that decide no score, such as a server's address: `published` lacks them."""
+    return plain({name: getattr(item, name) for name in type(item).model_fields}) if item else False
 
 
 def _sentence(error: ValidationError, table: str = "") -> str:

@@ -102,7 +102,7 @@ def _seeded(
     tasks: Mapping[str, list[Outcome]], seed: int
 ) -> list[tuple[tuple[str, list[Outcome]], np.random.Generator]]:
     """Give each task a stream of its own, so that another task beside it changes nothing."""
-    return [(item, np.random.default_rng([seed, *item[0].encode()])) for item in tasks.items()]
+    return [(item, np.random.Generator(np.random.PCG64([seed, *item[0].encode()]))) for item in tasks.items()]
 
 
 def _realir_draws(outcomes: Sequence[Outcome], rng: np.random.Generator, resamples: int) -> dict[str, Floats]:

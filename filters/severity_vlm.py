@@ -1,0 +1,115 @@
+"""Does a vision-language model see the named degradation, as strong as it was asked for, and not in the clean image.
+
+Both images of a pair are graded by RealIR-Bench's rubric for every degradation of the recipe: `degraded_<name>` and
+`clean_<name>`, 1 (more than 80 % of the area) to 5 (none), 0 where the answer was not a grade. Local degradations are
+rendered to the area of their level, so that a level has its grade: 1 and 2 (to 20 %) 4, 3 3, 4 2, 5 1. RealRestorer
+drops real images that are not severe enough and pairs whose grades are inconsistent or too close (arXiv 2603.25502
+section 3.1 and appendix A.2); its thresholds are not published, these are ours.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from filters import _rubric
+from filters._contract import Filter, Measure, Sample, Scores, verdict
+from filters._vlm import Ask, Question, Vlm, open_vlm, shown
+from storage.records import Image, Recipe, Verdict, level
+
+LOCAL = frozenset({"flare", "moire", "rain", "reflection"})
+GRADE_OF_LEVEL = {1: 4, 2: 4, 3: 3, 4: 2, 5: 1}
+
+Grade = Annotated[int, Field(ge=1, le=5)]
+
+
+class SeverityVlm(Filter, Vlm, frozen=True):
+    """Bounds on grades; the model and how it is reached stand beside them, see `filters._vlm.Vlm`.
+
+    asked: the degradation that images and pairs without a recipe are asked about; empty asks nothing of them. visible:
+    best grade at which a synthetic degradation counts as seen. tolerance: how far the grade of a local degradation may
+    lie from its level's; the model agrees with people only weakly (arXiv 2603.25502 section 4). severe: best grade of a
+    real image that is degraded enough. clean: least grade of the clean side. difference: least number of grades between
+    the sides.
+    """
+
+    subject: ClassVar[Literal["image", "pair"]] = "pair"
+    cost: ClassVar[int] = 1000  # seconds where others take milliseconds
+    needs_weights: ClassVar[bool] = True
+    on_survivors: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("httpx", "torch", "transformers")
+    measures_with: ClassVar[frozenset[str]] = frozenset({*Vlm.model_fields, "asked"})
+
+    asked: str = ""
+    visible: Grade = 4
+    tolerance: Annotated[int, Field(ge=0, le=4)] = 1
+    severe: Grade = 3
+    clean: Grade = 4
+    difference: Annotated[int, Field(ge=0, le=4)] = 1
+
+    def models(self) -> dict[str, str]:
+        """Return the checkpoint, or the name that a server knows the model by."""
+        return {"weights": self.weights} if self.weights else {"model": self.model}
+
+    def open(self, device: str) -> Measure:
+        """Reach or load the model and return the measure: the grades of both sides for each degradation."""
+        ask = open_vlm(self, device)
+        return lambda samples: grades(ask, samples, self.asked)
+
+    def judge(self, scores: Scores, recipe: Recipe | None = None) -> Verdict:
+        """Drop as unreadable, clean_shows_<type>, invisible_<type>, mild_<type>, close_grades or off_level."""
+        for name in _names(recipe, self.asked):
+            if reason := self._reason(scores, name, recipe):
+                return verdict("severity_vlm", scores, reason)
+        return verdict("severity_vlm", scores)
+
+    def _reason(self, scores: Scores, name: str, recipe: Recipe | None) -> str:
+        degraded, clean = scores[f"degraded_{name}"], scores.get(f"clean_{name}")
+        if _rubric.UNREADABLE in (degraded, clean):
+            return "unreadable"
+        if clean is not None and clean < self.clean:
+            return f"clean_shows_{name}"
+        if degraded > (self.visible if recipe else self.severe):
+            return f"invisible_{name}" if recipe else f"mild_{name}"
+        if clean is not None and clean - degraded < self.difference:
+            return "close_grades"
+        return "off_level" if recipe and self._is_off_level(degraded, recipe) else ""
+
+    def _is_off_level(self, degraded: float, recipe: Recipe) -> bool:
+        """A coupled recipe is not held to its level: several degradations share it."""
+        if len(recipe.steps) != 1 or recipe.steps[0].degradation not in LOCAL:
+            return False
+        return abs(degraded - GRADE_OF_LEVEL[level(recipe.severity)]) > self.tolerance
+
+
+def grades(ask: Ask, samples: Sequence[Sample], asked: str = "") -> list[Scores]:
+    """Return the grades of each sample; a sample without a degraded side is itself the image in question."""
+    wanted = [
+        (number, side, name)
+        for number, sample in enumerate(samples)
+        for name in _names(sample.recipe, asked)
+        for side in _sides(sample)
+    ]
+    pictures = {(number, side): shown(_sides(samples[number])[side]) for number, side, _ in wanted}
+    questions = [
+        Question(images=(pictures[number, side],), prompt=_rubric.prompt(name)) for number, side, name in wanted
+    ]
+    found: list[dict[str, float]] = [{} for _ in samples]
+    for (number, side, name), answer in zip(wanted, ask(questions), strict=True):
+        found[number][f"{side}_{name}"] = float(_rubric.grade(answer))
+    return list(found)
+
+
+def _names(recipe: Recipe | None, asked: str) -> list[str]:
+    if recipe is None:
+        return [asked] if asked else []
+    return list(dict.fromkeys(step.degradation for step in recipe.steps))
+
+
+def _sides(sample: Sample) -> Mapping[str, Image]:
+    if sample.degraded is None:
+        return {"degraded": sample.clean}
+    return {"degraded": sample.degraded, "clean": sample.clean}
+
+
+FILTER = SeverityVlm
