@@ -4,7 +4,6 @@ The first three are Pillow's; what they return depends on the version of the lib
 """
 
 import io
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -12,18 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import features
 
+from degradations._quantisation import STANDARD, percent
 from degradations._random import gaussian_field
 from storage.records import Image
 
 Codec = Literal["jpeg", "webp", "avif", "video"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
-
-# ITU-T T.81 annex K: the tables of quality 50, luma and chroma, row by row.
-_LUMA = (
-    "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62 "
-    "18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"
-)
-_CHROMA = "17 18 24 47 18 21 26 66 24 26 56 99 47 66 99 99"
 
 
 def version(codec: Codec) -> str:
@@ -66,24 +59,16 @@ def tables(quality: int, *, tilt: float, table_seed: int) -> tuple[NDArray[np.in
     tilt: exponent by which steps grow with frequency beyond the standard, below 0 as in cameras' flatter tables.
     table_seed: of a factor exp(N(0, 0.15)) on each step, 0 none.
     """
-    scale = (5000 // quality if quality < 50 else 200 - 2 * quality) / 100  # as libjpeg rounds
+    scale = percent(quality) / 100
     row, column = np.mgrid[:8, :8]
     slope = ((row + column + 1) / 4.0) ** tilt
     made = []
-    for index, standard in enumerate(_standard()):
+    for index, standard in enumerate(STANDARD):
         steps = standard * scale * slope
         if table_seed:
             steps = steps * np.exp(0.15 * gaussian_field((8, 8), table_seed, stream=index))
         made.append(np.clip(np.floor(steps + 0.5), 1, 255).astype(np.int64))
     return made[0], made[1]
-
-
-@cache
-def _standard() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    luma = np.array(_LUMA.split(), np.float64).reshape(8, 8)
-    chroma = np.full((8, 8), 99.0)
-    chroma[:4, :4] = np.array(_CHROMA.split(), np.float64).reshape(4, 4)
-    return luma, chroma
 
 
 def _through(image: Image, form: str, **settings: object) -> Image:

@@ -110,6 +110,8 @@ def _footprints(centres: Light, radii: Light, canvas: tuple[int, int]) -> tuple[
 
 def _seen(light: Light, centres: Light, off: Light, from_middle: Light, view: float) -> Light:
     """Return the light, float32 (N, 3), that reaches the camera through points `off` the middle of their drops."""
+    if len(centres) == 0:
+        return np.zeros((0, 3), np.float32)
     height, width = light.shape[:2]
     factor = max(1.0, min(height, width) / SOURCE_SIDE)
     size = max(1, round(width / factor)), max(1, round(height / factor))

@@ -2,7 +2,8 @@
 
 NumPy keeps the streams of its bit generators stable but not its distributions (NEP 19), so only raw bits are drawn
 here, and turned into uniforms and Gaussians by our own arithmetic. A recipe stores what was drawn, and an integer seed
-for fields of one number per pixel.
+for fields of one number per pixel. Fields come from a counter (`_counter`), not from
+a stream: every number is a function of its place alone, so that `batched.fields` makes the same ones on a GPU.
 """
 
 import math
@@ -11,11 +12,15 @@ from functools import cache
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from degradations._contract import Light
+from degradations._counter import GOLDEN, LAST_SHIFT, MULTIPLIERS, SHIFTS, WORD, key
 
 T = TypeVar("T")
+
+_CHUNK = 32768  # words worked on at a time, so that they stay in the cache
 
 
 def generator(seed: int, *path: int) -> np.random.Generator:
@@ -66,10 +71,32 @@ def seed(rng: np.random.Generator) -> int:
 
 
 def bits(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
-    """Return uint16 of `shape`, evenly distributed, a pure function of the arguments."""
+    """Return uint16 of `shape`, evenly distributed, a pure function of the arguments.
+
+    The n-th 64 bits, of which each holds four numbers, lowest first, are mix(key + n G), n from 1.
+    """
     count = math.prod(shape)
-    raw = np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(stream,))).random_raw((count + 3) // 4)
-    return raw.astype("<u8", copy=False).view("<u2")[:count].reshape(shape)
+    words = np.empty((count + 3) // 4, np.uint64)
+    start = key(seed, stream)
+    for first in range(0, len(words), _CHUNK):
+        part = words[first : first + _CHUNK]
+        offset = np.uint64((start + first * GOLDEN) & WORD)
+        _mix(np.add(_ramp()[: len(part)], offset, out=part))
+    return words.astype("<u8", copy=False).view("<u2")[:count].reshape(shape)
+
+
+def _mix(words: NDArray[np.uint64]) -> None:
+    """Do to all `words`, in place, what `mix` does to one."""
+    shifted = np.empty_like(words)
+    for shift, multiplier in zip(SHIFTS, MULTIPLIERS, strict=True):
+        words ^= np.right_shift(words, np.uint64(shift), out=shifted)
+        words *= np.uint64(multiplier)
+    words ^= np.right_shift(words, np.uint64(LAST_SHIFT), out=shifted)
+
+
+@cache
+def _ramp() -> NDArray[np.uint64]:
+    return np.arange(1, _CHUNK + 1, dtype=np.uint64) * np.uint64(GOLDEN)
 
 
 def uniform_field(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> Light:

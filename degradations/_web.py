@@ -3,11 +3,11 @@
 The model of Wang et al., Real-ESRGAN (arXiv 2107.10833) as RealRestorer's released pipeline uses it, in three forms:
 `sr` (its web degradation, also an augmentation in training), `blur` (its blur) and `tail` (what its noise ends with).
 Against that release: sizes are whole numbers and centres are kept, so nothing shifts; noise is drawn from recorded
-seeds; negative light never reaches the Poisson noise; results are rounded, not truncated.
+seeds; negative light never reaches the Poisson noise; results are rounded, not truncated. Up to the codec all sums are
+exact (`_taps`), so a batch on a GPU meets the same codec with the same codes; a ringing kernel is the exception.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -15,37 +15,17 @@ import numpy as np
 
 from degradations._codecs import jpeg
 from degradations._contract import Light
-from degradations._convolve import convolve, gaussian
+from degradations._convolve import convolve
+from degradations._pass import Interpolation, Pass, scaled
 from degradations._psf import ringing
 from degradations._random import chance, choice, gaussian_field, seed, uniform
+from degradations._resample import blurred, resampled, snapped
 from storage.records import Image
 
-Interpolation = Literal["area", "bilinear", "bicubic"]
 Form = Literal["sr", "blur", "tail"]
 
 SECOND = 0.6  # severity from which a picture may go through the web twice
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
-    """One turn through the web, in this order; all in sRGB, at the pixels of the picture as it is.
-
-    sigma: of a Gaussian, pixels, 0 none. cutoff: of a circular low-pass, radians per pixel, 0 none. scale: of the
-    sides, in (0, 1], relative to the whole picture. interpolation: of the resize. noise: standard deviation / 255 of
-    Gaussian noise, 0 none. photons: at white, of Poisson noise, 0 none. grey: one noise for all channels. quality: of
-    the JPEG (4:2:0, standard tables), 0 none. seed: of the noise.
-    """
-
-    sigma: float
-    cutoff: float
-    scale: float
-    interpolation: Interpolation
-    noise: float
-    photons: float
-    grey: bool
-    quality: int
-    seed: int
 
 
 def wear(image: Image, passes: tuple[Pass, ...], enlargement: Interpolation) -> Image:
@@ -64,11 +44,6 @@ def resized(image: Image, shape: tuple[int, ...], interpolation: Interpolation) 
         return image
     out = cv2.resize(image, (shape[1], shape[0]), interpolation=INTERPOLATIONS[interpolation])
     return np.asarray(out, dtype=np.uint8)
-
-
-def scaled(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
-    """Return the whole (H, W) nearest to `shape` times `scale`, at least one pixel each."""
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def draw_passes(rng: np.random.Generator, severity: float, form: Form, shape: tuple[int, ...]) -> tuple[Pass, ...]:
@@ -122,15 +97,10 @@ def _draw_pass(rng: np.random.Generator, severity: float, form: Form, turn: int,
 
 
 def _wear_once(image: Image, step: Pass, shape: tuple[int, ...]) -> Image:
-    light = image.astype(np.float32)
-    if step.sigma:
-        light = gaussian(light, step.sigma)
+    light = blurred(image, step.sigma) if step.sigma else image.astype(np.float32)
     if step.cutoff:
-        light = convolve(light, ringing(step.cutoff))
-    height, width = scaled(shape, step.scale)
-    if light.shape[:2] != (height, width):
-        light = cv2.resize(light, (width, height), interpolation=INTERPOLATIONS[step.interpolation])
-    light = _noisy(light, step)
+        light = snapped(convolve(light, ringing(step.cutoff)))
+    light = _noisy(resampled(light, scaled(shape, step.scale), step.interpolation), step)
     worn = np.rint(np.clip(light, 0, 255)).astype(np.uint8)
     return jpeg(worn, quality=step.quality, subsampling="4:2:0") if step.quality else worn
 

@@ -27,10 +27,11 @@ from degradations._convolve import convolve, gaussian, motion
 from degradations._defocus import layered_defocus, opened
 from degradations._light import expand_highlights
 from degradations._motion import Turn, camera_path, moving_object, path_length
+from degradations._pass import Interpolation, Pass
 from degradations._psf import aperture, bell, point_spread, ringing, trajectory
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
 from degradations._severity import path, pixels
-from degradations._web import Interpolation, Pass, draw_passes, wear
+from degradations._web import draw_passes, wear
 from storage.records import Scene
 
 LENGTH = (3.0, 7.0, 13.0, 22.0, 36.0, 60.0)  # of motion; facts of each level, tuned in EXPERIMENTS.md

@@ -21,10 +21,11 @@ from pydantic import Field
 from degradations import _codecs as codecs
 from degradations._codecs import Codec, Subsampling
 from degradations._contract import Degradation, Frame, Options, Part, Stage
+from degradations._pass import Interpolation, Pass, scaled
 from degradations._random import chance, choice, integer, seed, uniform
 from degradations._severity import path
 from degradations._video import video
-from degradations._web import Interpolation, Pass, draw_enlargement, draw_passes, resized, scaled, wear
+from degradations._web import draw_enlargement, draw_passes, resized, wear
 from storage.records import Image, Scene
 
 QUALITY = (92.0, 75.0, 50.0, 30.0, 18.0, 8.0)  # of JPEG and WebP at the borders of the levels

@@ -386,8 +386,9 @@ def _curve(
     if mode == "paper":
         gamma = path(severity, GAMMA, identity=1.0) ** lean
         return replace(params, attenuation=path(severity, ATTENUATION, identity=1.0), gamma=gamma)
-    if mode == "model":
-        return replace(params, curve=_darkening.curve(scene.image, severity, options.model))
+    if mode == "model":  # no gain comes after the curve: noise is that of two stops more light, or it would brighten
+        quiet = replace(params, shot=params.shot / 4, read=params.read / 16, row=params.row / 4)
+        return replace(quiet, curve=_darkening.curve(scene.image, severity, options.model))
     luma = luminance(scene.image[::4, ::4].astype(np.float32))
     histogram = np.bincount(np.rint(luma).astype(np.int64).ravel(), minlength=256).astype(np.float64)
     own = float(histogram @ np.arange(256)) / histogram.sum() / 255

@@ -84,7 +84,9 @@ def test_stuck_pixels_are_as_many_as_recorded_and_read_white() -> None:
     rows, columns = stuck(MEGAPIXEL, 1e-4, 8)
     assert len(rows) == round(1e-4 * 2**20)
     out = expose(np.full((*MEGAPIXEL, 3), 0.1, np.float32), Sensor(shot=1e-6, read=1e-6, hot=1e-4, seed=8))
-    assert (out[rows, columns].max(axis=1) > 0.9).all()
+    inner = (np.minimum(rows, columns) > 0) & (np.maximum(rows, columns) < 1023)  # demosaicing drops the border's own
+    assert inner.sum() > 90
+    assert (out[rows[inner], columns[inner]].max(axis=1) > 0.9).all()
 
 
 def test_strips_leave_no_seam() -> None:

@@ -1,0 +1,44 @@
+"""Blur and resize codes with sums that are exact (`_taps`), so that what comes out is the same everywhere."""
+
+import cv2
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from degradations._contract import Light
+from degradations._taps import SNAP, gaussian_taps, resampling_taps
+from storage.records import Image
+
+
+def blurred(image: Image, sigma: float) -> Light:
+    """Return uint8 `image` (H, W, 3) blurred by a Gaussian of `sigma` pixels: float32 codes in sixteenths."""
+    taps = gaussian_taps(sigma)
+    out = cv2.sepFilter2D(image, cv2.CV_32F, taps, taps, borderType=cv2.BORDER_REFLECT_101)
+    return snapped(np.asarray(out).reshape(image.shape))
+
+
+def resampled(codes: Light, shape: tuple[int, int], interpolation: str) -> Light:
+    """Return `codes`, float32 (H, W, 3) in sixteenths, at `shape` (H, W); `interpolation` as `resampling_taps`."""
+    tall = _along_rows(codes, shape[0], interpolation)
+    wide = _along_rows(_turned(tall), shape[1], interpolation)
+    return _turned(wide)
+
+
+def snapped(codes: Light) -> Light:
+    """Return `codes`, which it may overwrite, rounded to sixteenths."""
+    codes *= np.float32(SNAP)
+    np.rint(codes, out=codes)
+    codes *= np.float32(1 / SNAP)
+    return codes
+
+
+def _along_rows(codes: Light, height: int, interpolation: str) -> Light:
+    if len(codes) == height:
+        return codes
+    indices, weights = resampling_taps(len(codes), height, interpolation)
+    starts = np.arange(0, indices.size + 1, indices.shape[1])
+    matrix = csr_matrix((weights.ravel(), indices.ravel(), starts), shape=(height, len(codes)))
+    return snapped(np.asarray(matrix @ codes.reshape(len(codes), -1)).reshape(height, *codes.shape[1:]))
+
+
+def _turned(codes: Light) -> Light:
+    return np.asarray(cv2.transpose(codes)).reshape(codes.shape[1], codes.shape[0], codes.shape[2])
