@@ -174,10 +174,11 @@ class Waves:
         self.number += 1
         named = run_wave.with_options(task_run_name=f"{stage.replace(' ', '-')}-{self.number:04d}")
         work = (self._cluster, units, lambda report: self._board.unit_done(stage, report), self._stop)
+        ended = threading.Event()
         future = named.submit(stage, self.number, quote(work))
-        while not future.state.is_final():
+        future.add_done_callback(lambda _: ended.set())  # its state is known here seconds before it is on the server
+        while not ended.wait(POLL):
             self._board.flush()
-            time.sleep(POLL)
         future.result()
 
 

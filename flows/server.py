@@ -24,6 +24,7 @@ from uuid import UUID
 
 from flows import quiet
 from storage.errors import PairForgeError
+from tasks.units import Interrupted
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -66,7 +67,9 @@ class LocalServer:
         self.launch()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
+        if error and error[0] is Interrupted:
+            return  # this process ends now and its server with it, without anybody waiting for that
         if self._keeper is not None:
             self._keeper.stop()
             os.environ.pop("PREFECT_API_URL", None)
