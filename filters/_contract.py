@@ -22,7 +22,20 @@ class Sample:
     annotations: Mapping[str, object] = field(default_factory=dict)
 
 
-Measure = Callable[[Sequence[Sample]], list[Scores]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """Scores and the embedding they were read from: the bytes of float16 (D,), little endian, of unit length."""
+
+    scores: Scores
+    embedding: bytes
+
+
+Measure = Callable[[Sequence[Sample]], Sequence[Scores | Embedded]]
+
+
+def scores_in(found: Scores | Embedded) -> Scores:
+    """Return the scores of what a measure found."""
+    return found.scores if isinstance(found, Embedded) else found
 
 
 class Filter(BaseModel, frozen=True, extra="forbid"):

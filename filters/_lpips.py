@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from storage.errors import ShardError
+from storage.errors import SettingsError
 from storage.records import Image
 from storage.torchvision import prepare_torchvision
+from storage.weights import check_safetensors, raise_unless_whole
 
 Distance = Callable[[Image, Image], float]
 
@@ -25,8 +26,9 @@ _LEAST_SIDE = 32  # below it, AlexNet's last layers see nothing
 def open_lpips(file: Path, device: str = "cpu") -> Distance:
     """Return the distance of two uint8 images (H, W, 3): 0 for equal ones, about 0.7 for unrelated ones.
 
-    file: torchvision's AlexNet as safetensors. The distance takes its images at full size and raises ValueError for
-    images of different or too small sizes. Raises ShardError in one sentence when the file is not such a checkpoint.
+    file: torchvision's AlexNet as safetensors, or a folder with nothing else of the kind. The distance takes its images
+    at full size and raises ValueError for images of different or too small sizes. Raises SettingsError or ShardError in
+    one sentence when there is no such checkpoint.
     """
     prepare_torchvision()
     import lpips
@@ -52,29 +54,17 @@ def _tensor(image: Image, device: str) -> Any:  # a torch tensor; torch is impor
     return torch.from_numpy(planes).to(device).float() / 127.5 - 1
 
 
-def _backbone(file: Path, expected: dict[str, Any]) -> dict[str, Any]:
-    found = _read(file)
-    names = {
-        f"slice{part}.{layer}.{kind}": f"features.{layer}.{kind}"
-        for layer, part in _SLICES.items()
-        for kind in ("weight", "bias")
-    }
-    assert set(names) == set(expected), "the lpips package names its network otherwise"
-    for ours, theirs in names.items():
-        shape = tuple(expected[ours].shape)
-        if theirs not in found:
-            known = ", ".join(sorted(found)[:3]) or "nothing"
-            raise ShardError(f"{file} is not torchvision's AlexNet: it lacks {theirs}, it holds {known} ...")
-        if tuple(found[theirs].shape) != shape:
-            raise ShardError(f"{file}: {theirs} has shape {tuple(found[theirs].shape)}, AlexNet's is {shape}")
-    return {ours: found[theirs] for ours, theirs in names.items()}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
+def _backbone(path: Path, expected: dict[str, Any]) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    try:
-        return dict(load_file(file))
-    except (SafetensorError, OSError) as error:
-        raise ShardError(f"{file} is not readable as safetensors: {error}") from error
+    files = check_safetensors(path)
+    if len(files) > 1:
+        raise SettingsError(f"{path} holds {len(files)} files of safetensors; name AlexNet's")
+    found = load_file(files[0])
+    layers = {f"slice{part}.{layer}": f"features.{layer}" for layer, part in _SLICES.items()}
+    names = {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in layers.items() for kind in ("weight", "bias")}
+    assert set(names) == set(expected), "the lpips package names its network otherwise"
+    missing = [theirs for theirs in names.values() if theirs not in found]
+    other = [n for ours, n in names.items() if n in found and found[n].shape != expected[ours].shape]
+    raise_unless_whole(files[0], "torchvision's AlexNet", missing, (), other)
+    return {ours: found[theirs] for ours, theirs in names.items()}

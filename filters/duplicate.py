@@ -1,11 +1,12 @@
 """Is the photograph a near copy of one already kept: resized, recompressed, slightly recoloured.
 
 The measure hashes; the deduplicate exchange groups the hashes of the whole dataset (`groups`) and adds each image's
-`rank` in its group; the judgement drops all but rank 0.
+`rank` in its group; the judgement drops all but rank 0. With the `clip` filter, embeddings that nearly agree join a
+group as well: they find crops, mirrored copies and other versions that no such hash shows.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,13 +18,17 @@ __all__ = ["FILTER", "Duplicate", "groups"]
 
 
 class Duplicate(Filter, frozen=True):
-    """distance: bits of 64 in which near copies may differ. min_contrast: below it, a flat image is never compared."""
+    """distance: bits of 64 in which near copies may differ. min_contrast: below it, a flat image is never compared.
+
+    similarity: least cosine of the embeddings of near copies; unset, only hashes count. None is published for copies.
+    """
 
     subject: ClassVar[Literal["image", "pair"]] = "image"
     cost: ClassVar[int] = 1
 
     distance: int = Field(default=6, ge=0, le=16)
     min_contrast: float = Field(default=3.0, ge=0)
+    similarity: Annotated[float, Field(gt=0, le=1)] | None = None
 
     def open(self, device: str) -> Measure:
         """Return the measure: the hash as two 32-bit halves, exact in a float, and the `contrast` in levels."""

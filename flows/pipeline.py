@@ -19,6 +19,7 @@ from pydantic import BaseModel
 import degradations
 from degradations._coupled import steps_of
 from filters._contract import Filter
+from filters.duplicate import Duplicate
 from filters.strength import Strength
 from flows.settings import Settings
 from storage.canonical import decode, digest, encode
@@ -29,7 +30,7 @@ from storage.records import Pair, ShardReport, WorkShard
 from storage.weights import identity
 from tasks import crawl, degrade, measure, mixture
 from tasks.crawl import Listing
-from tasks.deduplicate import group_by_hash
+from tasks.deduplicate import group_alike, identity_of
 from tasks.degrade import Options as DegradeOptions
 from tasks.footage import sequence_of, with_sequences
 from tasks.judge import first_reason, judge
@@ -159,7 +160,13 @@ class Pipeline:
 
     def judge_images(self, cleaned: Mapping[int, ShardReport], measured: Mapping[int, Measured]) -> dict[int, Path]:
         """Group photographs that show the same, split the groups, judge every image; one table of scenes a bucket."""
-        found = [_identity(row) for bucket in cleaned for row in _scored(cleaned[bucket], measured[bucket])]
+        duplicate = self.settings.filters_of("image").get("duplicate")
+        embedded = isinstance(duplicate, Duplicate) and duplicate.similarity is not None
+        found = [
+            identity_of(row, embedded=embedded)
+            for bucket in cleaned
+            for row in _scored(cleaned[bucket], measured[bucket])
+        ]
         groups = self._groups(found)
         sources = {row["key"]: row["sha256"] for row in found}
         families = with_siblings({key: first for key, (first, _) in groups.items()}, sources)
@@ -335,7 +342,8 @@ class Pipeline:
         if duplicate is None:
             return alone
         measured = [row for row in rows if not row["reason"]]
-        return {**alone, **group_by_hash(measured, distance=duplicate.distance)}  # type: ignore[attr-defined]
+        assert isinstance(duplicate, Duplicate)
+        return {**alone, **group_alike(measured, distance=duplicate.distance, similarity=duplicate.similarity)}
 
     def _plan_bucket(self, scenes: Path, annotated: ShardReport) -> list[Row]:
         annotations = read_table(Path(annotated.shard.output + ".parquet"), columns=("key", "reason"))
@@ -463,16 +471,8 @@ def _is_kept(filters: Mapping[str, Filter], scored: Row, made: Row) -> bool:
 def _scored(cleaned: ShardReport, measured: Measured) -> list[Row]:
     found = measure.read_scores([report.shard.output for report in measured])
     rows = [row for row in read_table(Path(cleaned.shard.output + ".parquet")) if row["status"] == "kept"]
-    return [
-        {**row, "scores": {**row["scores"], **found[row["key"]]["scores"]}, "reason": found[row["key"]]["reason"]}
-        for row in rows
-    ]
-
-
-def _identity(row: Row) -> Row:
-    """Return what the exchanges between images need of a row: a tenth of it, because they hold those of all images."""
-    hashes = {name: value for name, value in row["scores"].items() if name.startswith("duplicate.")}
-    return {**{name: row[name] for name in ("key", "sha256", "reason", "width", "height")}, "scores": hashes}
+    both = [(row, found[row["key"]]) for row in rows]
+    return [{**row, **its, "scores": {**row["scores"], **its["scores"]}} for row, its in both]
 
 
 def _scene_row(row: Row, group: tuple[str, int], family: str, split: str, filters: Mapping[str, Filter]) -> Row:

@@ -234,11 +234,12 @@ def _verdict(filters: Mapping[str, Filter], scores: Mapping[str, float], recipe:
 def planned_alike(old: Mapping[str, Any], new: Settings) -> str:
     """Return the first table in which `new` differs from the settings a dataset was built with, filters aside.
 
-    The distance of the duplicate filter decides groups and splits, so it counts as different too.
+    What the duplicate filter calls a near copy decides groups and splits, so it counts as different too.
     """
     now = json.loads(json.dumps(new.published()))
     for table in sorted(set(old) | set(now)):
         if table != "filters" and digest(old.get(table)) != digest(now.get(table)):
             return table
     before, after = ((content["filters"].get("duplicate") or {}) for content in (old, now))
-    return "filters.duplicate.distance" if before.get("distance") != after.get("distance") else ""
+    changed = [option for option in ("distance", "similarity") if before.get(option) != after.get(option)]
+    return f"filters.duplicate.{changed[0]}" if changed else ""

@@ -142,6 +142,9 @@ def parse_settings(content: Mapping[str, Any], *, origin: str, base: Path) -> Se
         raise SettingsError(f"{origin}: {_sentence(error)}") from error
     except _PartError as error:
         raise SettingsError(f"{origin}: {_sentence(error.cause, error.table)}") from error
+    duplicate = settings.filters.duplicate
+    if duplicate and duplicate.similarity is not None and not settings.filters.clip:
+        raise SettingsError(f"{origin}: filters.duplicate.similarity is of CLIP's embeddings; add [filters.clip]")
     return _absolute(settings, base)
 
 

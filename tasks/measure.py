@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, SerializeAsAny
 
-from filters._contract import Filter, Measure, Sample
+from filters._contract import Embedded, Filter, Measure, Sample, scores_in
 from storage import samples
 from storage.canonical import decode
 from storage.commits import sha256_of_output
@@ -22,6 +22,7 @@ from tasks.progress import finished, quarantined, working_on
 BATCH = 8  # samples decoded at a time; a filter whose option `batch` is larger gets as many
 
 SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string()), ("scores", SCORES)])
+EMBEDDINGS = SCHEMA.append(pa.field("embedding", pa.binary()))  # of a unit that one of the filters embeds
 
 
 class Options(BaseModel, frozen=True, extra="forbid"):
@@ -45,18 +46,21 @@ class Runner:
         while batch := list(islice(stream, self._batch)):
             rows.extend(self._rows(batch))
         rows.extend({"key": key, "reason": "crash", "scores": {}} for key in sorted(lost))
-        write_table(Path(shard.output + ".parquet"), sorted(rows, key=lambda row: str(row["key"])), SCHEMA)
+        schema = EMBEDDINGS if any("embedding" in row for row in rows) else SCHEMA
+        write_table(Path(shard.output + ".parquet"), sorted(rows, key=lambda row: str(row["key"])), schema)
         finished(shard)
         sha256, size = sha256_of_output(shard.output)
         rejected = {"crash": len(lost)} if lost else {}
         return ShardReport(shard=shard, kept=len(rows) - len(lost), rejected=rejected, bytes=size, sha256=sha256)
 
     def _rows(self, batch: list[Sample]) -> list[dict[str, Any]]:
-        scores: list[dict[str, float]] = [{} for _ in batch]
+        rows: list[dict[str, Any]] = [{"key": sample.key, "reason": "", "scores": {}} for sample in batch]
         for name, measure in self._measures.items():
-            for found, one in zip(scores, measure(batch), strict=True):
-                found.update({f"{name}.{score}": float(value) for score, value in one.items()})
-        return [{"key": sample.key, "reason": "", "scores": found} for sample, found in zip(batch, scores, strict=True)]
+            for row, one in zip(rows, measure(batch), strict=True):
+                row["scores"].update({f"{name}.{score}": float(value) for score, value in scores_in(one).items()})
+                if isinstance(one, Embedded):
+                    row["embedding"] = one.embedding
+        return rows
 
 
 def open(options: Options, device: str) -> Runner:  # noqa: A001  the name every model stage gives this
@@ -73,13 +77,16 @@ def run(shard: WorkShard, options: Options) -> ShardReport:
 
 
 def read_scores(stems: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return key -> row of one unit that was measured in several passes: scores together, the first reason there is."""
+    """Return key -> row of one unit that was measured in several passes: scores together, the first reason there is.
+
+    A row has an `embedding`, bytes of float16 (D,), where a filter that embeds looked at it.
+    """
     rows = {row["key"]: row for row in read_table(Path(stems[0] + ".parquet"))}
     for stem in stems[1:]:
         for row in read_table(Path(stem + ".parquet")):
             first = rows[row["key"]]
             scores = {**first["scores"], **row["scores"]}
-            rows[row["key"]] = {**first, "reason": first["reason"] or row["reason"], "scores": scores}
+            rows[row["key"]] = {**first, **row, "reason": first["reason"] or row["reason"], "scores": scores}
     return rows
 
 

@@ -166,11 +166,13 @@ def _ramp(value: float, low: float, high: float) -> float:
     return min(1.0, max(0.0, (value - low) / (high - low)))
 
 
-# Haze and rain want distance, which open sky tells of; flare wants bright spots; darkening wants light. Only what the
-# clean stage knows of every photograph counts, so that no verdict and no annotation moves a plan.
+# Haze and rain want distance, which open sky tells of; flare wants bright spots; darkening wants light; what stands
+# behind the glass of a reflection is mostly a portrait (RealRestorer, arXiv 2603.25502, section 3.1), where CLIP has
+# looked. Only what is measured of every photograph counts, so that no verdict and no annotation moves a plan.
 SUITS: Mapping[str, Callable[[Mapping[str, float]], float]] = {
     "haze": lambda scores: 0.3 + 0.7 * _ramp(scores.get("clean.sky", 0.06), 0.0, 0.2),
     "rain": lambda scores: 0.3 + 0.7 * _ramp(scores.get("clean.sky", 0.06), 0.0, 0.2),
     "flare": lambda scores: _ramp(scores.get("clean.highlight_fraction", 0.005), 0.0, 0.01),
     "low_light": lambda scores: _ramp(scores.get("clean.mean_luminance", 0.2), 0.05, 0.35),
+    "reflection": lambda scores: 0.3 + 0.7 * scores.get("clip.portrait", 2 / 7),
 }

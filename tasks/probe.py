@@ -10,7 +10,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from degradations._coupled import steps_of
-from filters._contract import Filter, Sample
+from filters._contract import Filter, Sample, scores_in
 from storage import samples
 from storage.canonical import encode
 from storage.errors import SourceError
@@ -144,7 +144,7 @@ class Prober:
         return {
             f"{name}.{score}": float(value)
             for name, measure in self._measures[subject].items()
-            for score, value in measure([sample])[0].items()
+            for score, value in scores_in(measure([sample])[0]).items()
         }
 
 

@@ -12,6 +12,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lpips")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
+from filters import load  # noqa: E402
+from filters._contract import Sample  # noqa: E402
 from filters._lpips import open_lpips  # noqa: E402
 
 SHAPES = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
@@ -80,6 +82,20 @@ def test_distance_is_that_of_the_paper_on_the_same_network(distance):
     assert distance(one, other) == pytest.approx(float(sum(terms)), abs=1e-4)
 
 
+def test_the_filter_scores_the_distance_of_a_pair(file, distance):
+    one, other = crop(data.astronaut()), crop(data.coffee())
+    measure = load("lpips")(weights=str(file)).open("cpu")
+    (scores,) = measure([Sample(key="a", clean=one, degraded=other)])
+    assert scores == {"distance": distance(one, other)}
+
+
+@pytest.mark.parametrize(("found", "reason"), [(0.05, "looks_alike"), (0.3, ""), (0.9, "looks_unrelated")])
+def test_the_filter_drops_what_lies_outside_its_limits(found, reason):
+    limits = load("lpips")(min_distance=0.1, max_distance=0.8)
+    assert limits.judge({"distance": found}).reason == reason
+    assert load("lpips")().judge({"distance": found}).reason == ""
+
+
 def test_images_of_two_sizes_are_refused(distance):
     with pytest.raises(ValueError, match="one size"):
         distance(crop(data.astronaut()), crop(data.astronaut())[1:])
@@ -95,7 +111,7 @@ def _misshapen(weights):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(_without, "lacks features.3.bias"), (_misshapen, r"features.6.weight has shape \(384, 64, 3, 3\)")],
+    [(_without, "not found: features.3.bias"), (_misshapen, "another shape: features.6.weight")],
 )
 def test_another_networks_checkpoint_ends_in_a_sentence(tmp_path, change, said):
     path = tmp_path / "other.safetensors"
@@ -108,5 +124,5 @@ def test_another_networks_checkpoint_ends_in_a_sentence(tmp_path, change, said):
 def test_what_is_no_checkpoint_ends_in_a_sentence(tmp_path, content):
     path = tmp_path / "alexnet.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ShardError, match=f"{path} is not readable as safetensors"):
+    with pytest.raises(ShardError, match=f"{path} is not a whole safetensors file"):
         open_lpips(path)
