@@ -15,6 +15,8 @@ _FINE, _WIDE = 0.7, 1.6  # sigmas of the two smoothings of an edge
 _UNKNOWN_WIDTH = 0.0  # too few edges: nothing says that the image is blurred
 _BLOCK = 16
 _GRID = 8
+_FINEST = 0.8  # sigma that divides the finest octave from the next, pixels
+_BUSY = 4.0  # levels of the third octave in a block that has detail
 
 
 def edge_width(grey: Plane) -> float:
@@ -43,6 +45,21 @@ def fine_detail(image: Image) -> float:
     return float(diagonal_detail(grey.astype(np.float32)).std() / max(coarse, 0.05))
 
 
+def detail(grey: Plane) -> float:
+    """Return the finest octave over the next where it is largest: the 90th percentile of the busy blocks.
+
+    About 1.3 in a sharp photograph, below 0.9 where no part of it is in focus or compression has taken the finest
+    octave; 1 where nothing is busy.
+    """
+    fine, middle, wide = (cv2.GaussianBlur(grey, (0, 0), _FINEST * 2**octave) for octave in range(3))
+    octaves = [_power(grey - fine), _power(fine - middle), _power(middle - wide)]
+    unclipped = _power(((wide > 8) & (wide < 247)).astype(np.float32)) > 0.9
+    busy = unclipped & (octaves[2] > _BUSY**2)
+    if np.count_nonzero(busy) < 8:
+        return 1.0
+    return float(np.percentile(np.sqrt(octaves[0][busy] / (octaves[1][busy] + 0.02)), 90))
+
+
 def noise(image: Image) -> dict[str, float]:
     """Return noise in levels: `noise` of luma at half size, its `evenness`, `chroma_noise` at full size.
 
@@ -67,12 +84,16 @@ def blockiness(grey: Plane) -> float:
 
 
 def tones(grey: Plane) -> dict[str, float]:
-    """Return `contrast` (1st to 99th percentile, levels), `clipped` (larger of white and black), `flat` fractions."""
-    low, high = np.percentile(grey[::4, ::4], (1, 99))
+    """Return `contrast` (1st to 99th percentile) and `light` (90th) in levels, `clipped`, `flat` as shares of the pixels.
+
+    clipped: the larger of white and black.
+    """
+    low, light, high = np.percentile(grey[::4, ::4], (1, 90, 99))
     mean = box(grey, 9)
     flat = np.mean(box(grey * grey, 9) - mean * mean < 4)
     return {
         "contrast": float(high - low),
+        "light": float(light),
         "clipped": float(max(np.mean(grey >= 253), np.mean(grey <= 2))),
         "flat": float(flat),
     }
@@ -95,6 +116,13 @@ def _grid_step(grey: Plane) -> float:
         return 0.0
     ordered = np.sort(grid_profile(grey))
     return float(ordered[-1] - ordered[-2])
+
+
+def _power(plane: Plane) -> Plane:
+    """Return the mean square of each block, (blocks,)."""
+    rows, columns = (max(1, side // _BLOCK) for side in plane.shape)
+    whole = plane[: rows * _BLOCK, : columns * _BLOCK]
+    return np.asarray(cv2.resize(whole * whole, (columns, rows), interpolation=cv2.INTER_AREA)).ravel()
 
 
 def _gradient(plane: Plane) -> tuple[Plane, Plane]:

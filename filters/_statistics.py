@@ -36,3 +36,13 @@ def strips(image: NDArray[Any], pixels: int, *, height: int = 64) -> NDArray[Any
 def box(plane: Plane, size: int) -> Plane:
     """Return the mean over `size` x `size` pixels around each pixel."""
     return np.asarray(cv2.blur(plane, (size, size)))
+
+
+def whitened(plane: Plane) -> Plane:
+    """Return `plane` with local mean 0 and local contrast 1, but noise-like where there is no contrast.
+
+    Over 15 x 15 pixels: haze, darkness and tone curves then hardly matter.
+    """
+    detail = plane - box(plane, 15)
+    variance = box(detail * detail, 15)
+    return np.asarray(detail / np.sqrt(variance + np.float32(max(1.0, 0.05 * float(variance.mean())))))

@@ -80,7 +80,7 @@ def settings() -> Row:
     return {
         "seed": 7,
         "dataset": {"name": "small", "images_per_bucket": 64},
-        "filters": {"strength": {"psnr": [6.0, 45.0], "measured": False}, "sharpness": {}, "alignment": False},
+        "filters": {"strength": {"psnr": [6.0, 45.0], "measured": False}, "clean_quality": {}, "alignment": False},
     }
 
 
@@ -203,8 +203,8 @@ def _image_rows(known: Sequence[Photograph], blurred: Photograph, uri: str, lice
     texts = dict.fromkeys(("detail", "key", "format", "split", "duplicate_of", "author"), "")
     blank = {**texts, "licence": licence, "bucket": 0, "bytes": 1000, "width": 0, "height": 0, "scores": {}}
     kept = [_image_row(blank, photograph) for photograph in known]
-    soft = _image_row(blank, blurred) | {"status": "dropped", "stage": "sharpness", "reason": "blurred"}
-    soft["scores"] = {**kept[0]["scores"], "sharpness.edge_width": 9.0}
+    soft = _image_row(blank, blurred) | {"status": "dropped", "stage": "clean_quality", "reason": "blurred"}
+    soft["scores"] = {**kept[0]["scores"], "clean_quality.edge_width": 9.0}
     lost = {"small": ("dropped", "clean", "too_small"), "gone": ("failed", "crawl", "unreadable")}
     others = [
         {**blank, "uri": uri.format(number=name), "sha256": digest(name) if stage == "clean" else ""}
@@ -219,7 +219,7 @@ def _image_row(blank: Row, photograph: Photograph) -> Row:
     named = {name: getattr(source, name) for name in ("uri", "sha256", "licence", "author", "width", "height")}
     scores = {
         "resolution.width": float(source.width),
-        "sharpness.edge_width": 1 + int(photograph.key[:2], 16) / 256,
+        "clean_quality.edge_width": 1 + int(photograph.key[:2], 16) / 256,
         "duplicate.phash_high": float(int(photograph.key[:8], 16)),
     }
     row = blank | named | {"key": photograph.key, "status": "kept", "stage": "clean", "reason": "", "format": "jpeg"}

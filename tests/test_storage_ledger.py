@@ -27,7 +27,7 @@ IMAGE: dict[str, Any] = {
     "author": "",
     "split": "train",
     "duplicate_of": None,
-    "scores": {"sharpness": 0.1, "clip": -1e300},
+    "scores": {"clean_quality": 0.1, "clip": -1e300},
 }
 PAIR: dict[str, Any] = {
     "key": "0" * 24 + "-000",

@@ -128,7 +128,7 @@ def test_bytes_that_are_no_record_are_a_value_error(data: bytes) -> None:
 
 
 def test_record_cannot_be_changed() -> None:
-    verdict = Verdict(filter="sharpness", keep=True, reason="", scores={})
+    verdict = Verdict(filter="clean_quality", keep=True, reason="", scores={})
     with pytest.raises(dataclasses.FrozenInstanceError):
         verdict.keep = False  # type: ignore[misc]
 

@@ -38,7 +38,7 @@ images_per_bucket = {images_per_bucket}
 min_side = {side}
 grey = "keep"
 [filters]
-sharpness = false
+clean_quality = false
 duplicate = false
 [filters.resolution]
 min_side = {side}
