@@ -84,7 +84,7 @@ def blockiness(grey: Plane) -> float:
 
 
 def tones(grey: Plane) -> dict[str, float]:
-    """Return `contrast` (1st to 99th percentile) and `light` (90th) in levels, `clipped`, `flat` as shares of the pixels.
+    """Return `contrast` (1st to 99th percentile) and `light` (90th) in levels, `clipped` and `flat` as shares.
 
     clipped: the larger of white and black.
     """

@@ -1,9 +1,9 @@
 """Is the photograph good enough to be a clean image: sharp, without noise and block edges, well exposed, no graphic.
 
 A blurred or compressed photograph must never become a clean one: a restorer would learn to bring its faults back.
-Measured at full resolution on at most a megapixel of strips, borders on the whole. The limits were chosen on photographs
-made bad (`tests/benchmarks/clean_quality.py`), and tested on really bad ones (`EXPERIMENTS.md`). Photographs taken with
-shallow focus stay, because the sharpest edges decide.
+Measured at full resolution on at most a megapixel of strips, borders on the whole. How many clean photographs each
+limit costs and what goes of really bad ones is in `EXPERIMENTS.md` (`tests/benchmarks/clean_quality.py`). Photographs
+taken with shallow focus stay, because the sharpest edges decide.
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ class CleanQuality(Filter, frozen=True):
     cost: ClassVar[int] = 3
 
     max_edge_width: float = Field(default=0.775, gt=0)
-    min_fine_detail: float = Field(default=0.43, ge=0)
+    min_fine_detail: float = Field(default=0.45, ge=0)
     min_detail: float = Field(default=0.9, ge=0)
     max_noise: float = Field(default=1.15, gt=0)
-    max_chroma_noise: float = Field(default=1.2, gt=0)
+    max_chroma_noise: float = Field(default=0.8, gt=0)
     max_blockiness: float = Field(default=0.95, gt=0)
     min_contrast: float = Field(default=40.0, ge=0)
     min_light: float = Field(default=45.0, ge=0)
@@ -52,7 +52,7 @@ class CleanQuality(Filter, frozen=True):
         return _measure
 
     def judge(self, scores: Scores, recipe: Recipe | None = None) -> Verdict:
-        """Drop for the first fault of `bordered`, `graphic`, `clipped`, `flat`, `dark`, `blocky`, `noisy`, `blurred`."""
+        """Drop as `bordered`, `graphic`, `clipped`, `flat`, `dark`, `blocky`, `noisy` or `blurred`: the first found."""
         noisy = scores["noise"] > self.max_noise and scores["evenness"] < _EVEN
         faults = {
             "bordered": scores["border"] > self.max_border or scores["corner"] > self.max_corner,

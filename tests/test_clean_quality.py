@@ -75,7 +75,9 @@ def test_rounded_photograph_is_bordered():
 def text():
     image = np.full((600, 800, 3), 255, np.uint8)
     for row in range(30, 590, 22):
-        cv2.putText(image, "The quick brown fox jumps over the lazy dog", (20, row), 0, 0.6, (20, 20, 20), 1, cv2.LINE_AA)
+        cv2.putText(
+            image, "The quick brown fox jumps over the lazy dog", (20, row), 0, 0.6, (20, 20, 20), 1, cv2.LINE_AA
+        )
     return image
 
 
