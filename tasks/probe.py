@@ -20,6 +20,8 @@ from tasks.annotators import open_annotator
 from tasks.image_statistics import statistics
 from tasks.judge import first_reason, judge
 
+Subject = Literal["image", "pair"]
+
 _BLOCK = 512  # of a tar: one for a member's header, its content in whole ones
 
 
@@ -66,7 +68,12 @@ class Prober:
         chosen = options.annotate
         self._depth = open_annotator(chosen.depth, options.device, chosen.depth_weights)
         self._segments = open_annotator(chosen.segments, options.device, chosen.segments_weights)
-        self._filters = {"image": options.image_filters, "pair": options.pair_filters}
+        # On a GPU the time of this process is not that of the work.
+        self._clock = time.process_time if options.device == "cpu" else time.perf_counter
+        self._filters: dict[Subject, Mapping[str, Filter]] = {
+            "image": options.image_filters,
+            "pair": options.pair_filters,
+        }
         self._measures = {
             subject: {name: item.measuring().open(options.device) for name, item in filters.items()}
             for subject, filters in self._filters.items()
@@ -74,23 +81,22 @@ class Prober:
 
     def probe(self, path: Path, *, pairs: int, second: Image | None = None) -> Probe:
         """Try the photograph at `path` and `pairs` of its pairs. second: what a reflection mirrors."""
-        began = time.process_time()
+        began = self._clock()
         try:
             data = path.read_bytes()
             image = clean.photograph(data, self._options.clean).image
         except (SourceError, OSError) as error:
             reason = error.reason if isinstance(error, SourceError) else "unreadable"
-            return Probe(reason=reason, seconds=time.process_time() - began)
+            return Probe(reason=reason, seconds=self._clock() - began)
         stored = samples.encode_image(image, self._options.degrade.codec)
         sha256 = hashlib.sha256(data).hexdigest()
         scores = {f"clean.{name}": value for name, value in statistics(image).items()}
-        scores |= self._scores("image", Sample(key=clean.key_of(sha256), clean=image))
-        _, reason = first_reason(judge(self._filters["image"], scores))
+        scores, reason = self._judged("image", Sample(key=clean.key_of(sha256), clean=image), scores)
         if reason:
-            return Probe(reason=reason, seconds=time.process_time() - began, work=_in_tar(stored))
+            return Probe(reason=reason, seconds=self._clock() - began, work=_in_tar(stored))
         made = {"depth": self._depth.annotate(image), "segments": self._segments.annotate(image)}
         beside = {"depth": samples.encode_depth(made["depth"]), "segments": samples.encode_labels(made["segments"])}
-        seconds = time.process_time() - began
+        seconds = self._clock() - began
         scene = _scene(path.name, sha256, image, beside)
         work = sum(map(_in_tar, [stored, *beside.values()]))
         tried = tuple(self._pair(row, scene, stored, beside, second) for row in self._planned(scene.key, pairs))
@@ -117,7 +123,7 @@ class Prober:
     def _pair(
         self, planned: Mapping[str, Any], scene: Scene, stored: bytes, beside: Mapping[str, bytes], second: Image | None
     ) -> ProbedPair:
-        began, name = time.process_time(), planned["name"]
+        began, name = self._clock(), planned["name"]
         mirrored = second is not None and "reflection" in steps_of(name)
         try:
             image = samples.decode_image(stored)  # as the stage does, which finds it in the work folder
@@ -125,27 +131,32 @@ class Prober:
             shown = replace(scene, image=image, overlays=overlays)
             pair, members = degrade.make_pair(planned, shown, self._options.degrade)
         except SourceError as error:
-            return ProbedPair(name=name, reason=error.reason, seconds=time.process_time() - began)
+            return ProbedPair(name=name, reason=error.reason, seconds=self._clock() - began)
         sides = {"clean": stored} | {suffix.split(".")[0]: data for suffix, data in members.items()}
-        scores = self._scores("pair", _sample(pair, sides))
-        _, reason = first_reason(judge(self._filters["pair"], scores, pair.recipe))
+        scores, reason = self._judged("pair", _sample(pair, sides), {})
         read = {item for step in pair.recipe.steps for item in step.inputs}
         packed = sides | {kind: data for kind, data in beside.items() if kind in read}
         records = (encode(pair) + encode(scores), encode({step.degradation: step.inputs for step in pair.recipe.steps}))
         return ProbedPair(
             name=name,
             reason=reason,
-            seconds=time.process_time() - began,
+            seconds=self._clock() - began,
             published=sum(map(_in_tar, [*packed.values(), *records])),
             work=sum(map(_in_tar, members.values())),
         )
 
-    def _scores(self, subject: Literal["image", "pair"], sample: Sample) -> dict[str, float]:
-        return {
-            f"{name}.{score}": float(value)
-            for name, measure in self._measures[subject].items()
-            for score, value in scores_in(measure([sample])[0]).items()
-        }
+    def _judged(self, subject: Subject, sample: Sample, known: Mapping[str, float]) -> tuple[dict[str, float], str]:
+        """Return the scores and the reason to drop; the dearest filters look only at what the others keep, as built."""
+        filters, scores, reason = self._filters[subject], dict(known), ""
+        for last in (False, True):
+            if reason:
+                break
+            names = [name for name, item in filters.items() if item.on_survivors is last]
+            for name in names:
+                found = scores_in(self._measures[subject][name]([sample])[0])
+                scores |= {f"{name}.{score}": float(value) for score, value in found.items()}
+            _, reason = first_reason(judge(filters, scores, sample.recipe))
+        return scores, reason
 
 
 def _scene(uri: str, sha256: str, image: Image, beside: Mapping[str, bytes]) -> Scene:
