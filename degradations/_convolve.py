@@ -138,16 +138,22 @@ def motion(light: Light, length: float, angle: float) -> Light:
     """
     if length <= SHORT:
         return convolve(light, point_spread(line(length, angle)))
-    doublings = math.ceil(math.log2(length / SHORT))
-    direction = np.array([math.cos(angle), math.sin(angle)])
-    steps = [direction * (length / 2**count) for count in range(doublings, 0, -1)]
-    starts = [-np.rint(step / 2) for step in steps]
-    rest = sum((start + step / 2 for start, step in zip(starts, steps, strict=True)), np.zeros(2))
-    out = convolve(light, splat(line(length / 2**doublings, angle), centre=-rest))
-    for start, step in zip(starts, steps, strict=True):
+    first, moves = doublings(length, angle)
+    out = convolve(light, first)
+    for start, step in moves:
         pair = splat(np.array([start, start + step]), centre=start + step / 2)
         out = convolve(out, pair) if _tight(pair)[2].size <= DIRECT else _twice(out, start.astype(int), step)
     return out
+
+
+def doublings(length: float, angle: float) -> tuple[Light, list[tuple[NDArray[np.float64], NDArray[np.float64]]]]:
+    """Return the kernel of the short line, and the (start, step) of each pair of copies laid after it."""
+    count = math.ceil(math.log2(length / SHORT))
+    direction = np.array([math.cos(angle), math.sin(angle)])
+    steps = [direction * (length / 2**power) for power in range(count, 0, -1)]
+    starts = [-np.rint(step / 2) for step in steps]
+    rest = sum((start + step / 2 for start, step in zip(starts, steps, strict=True)), np.zeros(2))
+    return splat(line(length / 2**count, angle), centre=-rest), list(zip(starts, steps, strict=True))
 
 
 def _twice(light: Light, start: NDArray[np.int_], step: NDArray[np.float64]) -> Light:

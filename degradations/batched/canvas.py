@@ -74,22 +74,23 @@ def resampled(canvas: Tensor, sizes: Sizes, targets: Sizes, interpolations: Sequ
         most = max(weights.shape[1] for _, weights in sets)
         indices = np.stack([_filled(found, length, most) for found, _ in sets])
         weights = np.stack([_filled(found, length, most) for _, found in sets])
-        canvas = _weighed(canvas, indices, weights, axis)
+        canvas = snapped(weighed(canvas, indices, weights, axis))
     return canvas
+
+
+def weighed(canvas: Tensor, indices: NDArray[np.int64], weights: NDArray[np.float32], axis: int) -> Tensor:
+    """Return sums of what stands at `indices` (B, N, K) of rows (`axis` 0) or columns (1), times `weights`, alike."""
+    shares = torch.from_numpy(weights).to(canvas.device)[:, None]
+    shares = shares[:, :, :, None] if axis == 0 else shares[:, :, None]
+    total = gathered(canvas, np.ascontiguousarray(indices[..., 0]), axis) * shares[..., 0]
+    for tap in range(1, indices.shape[2]):
+        total.addcmul_(gathered(canvas, np.ascontiguousarray(indices[..., tap]), axis), shares[..., tap])
+    return total
 
 
 def snapped(canvas: Tensor) -> Tensor:
     """Return `canvas` rounded to sixteenths of a code."""
     return (canvas * SNAP).round_().mul_(1 / SNAP)
-
-
-def _weighed(canvas: Tensor, indices: NDArray[np.int64], weights: NDArray[np.float32], axis: int) -> Tensor:
-    shares = torch.from_numpy(weights).to(canvas.device)[:, None]
-    shares = shares[:, :, :, None] if axis == 0 else shares[:, :, None]
-    total = gathered(canvas, indices[..., 0], axis) * shares[..., 0]
-    for tap in range(1, indices.shape[2]):
-        total.addcmul_(gathered(canvas, np.ascontiguousarray(indices[..., tap]), axis), shares[..., tap])
-    return snapped(total)
 
 
 def _padded(indices: NDArray[np.int64], length: int) -> NDArray[np.int64]:
