@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -15,12 +15,17 @@ from filters._contract import Filter
 from flows.tables import fields_at, read_table, sentence
 from storage.canonical import digest, plain
 from storage.errors import SettingsError
+from storage.weights import is_hub_reference
 from tasks.annotate import Options as AnnotateOptions
 from tasks.clean import Options as CleanOptions
 from tasks.mixture import Options as MixtureOptions
 from tasks.pack import Options as PackOptions
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
+PLACES = frozenset({"output", "folder", "patterns", "answers"})  # options that are paths
+WEIGHTS = "weights"  # what the name of an option ends in that names weights: a path, or hub-id@revision
+
+T = TypeVar("T", bound=BaseModel)
 
 
 class SourceSettings(BaseModel, frozen=True, extra="forbid"):
@@ -96,7 +101,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         return {name: item for name, item in found.items() if item and item.subject == subject}
 
     def published(self) -> dict[str, Any]:
-        """Return all that decides the result as JSON values: not where it goes, nor how it is run."""
+        """Return all that decides the result as JSON values: not where anything lies, nor how it is run."""
+        content: dict[str, Any] = _unplaced(self._content())
+        return content
+
+    def _content(self) -> dict[str, Any]:
         content = self.model_dump(mode="json", exclude={"output": True, "run": True, "source": {"folder": True}})
         content["degradations"] = self.degradations.model_dump(mode="json")
         content["filters"] = self.filters.model_dump(mode="json")
@@ -106,7 +115,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         """Return all of it as JSON values, which `read_settings` reads again."""
         rest = self.model_dump(mode="json", include={"output", "run", "source"})
         return {
-            **self.published(),
+            **self._content(),
             **rest,
             "filters": {name: _whole(getattr(self.filters, name)) for name in filters.names()},
         }
@@ -145,7 +154,7 @@ def parse_settings(content: Mapping[str, Any], *, origin: str, base: Path) -> Se
     duplicate = settings.filters.duplicate
     if duplicate and duplicate.similarity is not None and not settings.filters.clip:
         raise SettingsError(f"{origin}: filters.duplicate.similarity is of CLIP's embeddings; add [filters.clip]")
-    return _absolute(settings, base)
+    return _anchored(settings, base)
 
 
 class _PartError(Exception):
@@ -160,31 +169,30 @@ def _part(kind: type[BaseModel], content: Any, table: str) -> BaseModel:
         raise _PartError(table, error) from error
 
 
-def _absolute(settings: Settings, base: Path) -> Settings:
-    def path(value: str) -> str:
-        return os.path.normpath(base / Path(value).expanduser())
+def _anchored(item: T, base: Path) -> T:
+    """Return options whose local paths are absolute, those of the tables within too; relative ones are below `base`."""
+    changes: dict[str, Any] = {}
+    for name in type(item).model_fields:
+        value = getattr(item, name)
+        if isinstance(value, BaseModel):
+            changes[name] = _anchored(value, base)
+        elif isinstance(value, str) and value and (name in PLACES or _is_local(name, value)):
+            changes[name] = os.path.normpath(base / Path(value).expanduser())
+    return item.model_copy(update=changes)
 
-    source = settings.source.model_copy(update={"folder": path(settings.source.folder)})
-    tables = {
-        name: options.model_copy(update={"patterns": path(folder)})
-        for name, options in settings.degradation_options().items()
-        if (folder := getattr(options, "patterns", None))
-    }
-    table = settings.degradations.model_copy(update=tables)
-    kept = {name: getattr(settings.filters, name) for name in filters.names()}
-    answering = {
-        name: item.model_copy(update={"answers": path(folder)})
-        for name, item in kept.items()
-        if (folder := getattr(item, "answers", ""))
-    }
-    return settings.model_copy(
-        update={
-            "output": path(settings.output),
-            "source": source,
-            "degradations": table,
-            "filters": settings.filters.model_copy(update=answering),
-        }
-    )
+
+def _unplaced(content: Any) -> Any:
+    """Return JSON values in which weights are named without the folder they lie in on this machine."""
+    if isinstance(content, list):
+        return [_unplaced(value) for value in content]
+    if not isinstance(content, dict):
+        return content
+    return {name: Path(value).name if _is_local(name, value) else _unplaced(value) for name, value in content.items()}
+
+
+def _is_local(name: str, value: Any) -> bool:
+    """Tell whether an option names weights on this machine; `weights` of a mixture are numbers."""
+    return name.endswith(WEIGHTS) and isinstance(value, str) and not is_hub_reference(value)
 
 
 def _whole(item: Filter | Literal[False]) -> Any:

@@ -39,6 +39,11 @@ def locate(reference: str) -> Path:
     return _fetch(hub["id"], hub["revision"])
 
 
+def is_hub_reference(reference: str) -> bool:
+    """Tell whether `reference` names a repository of the hub and a commit, not a place on this machine."""
+    return _HUB.fullmatch(reference) is not None
+
+
 def identity(reference: str, *, notes: Path | None = None) -> str:
     """Return the sha256, in hex, of all that is read at `reference`: its files' names and content.
 

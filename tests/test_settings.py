@@ -129,3 +129,14 @@ def test_resolved_settings_are_read_again_as_they_were(tmp_path):
 def test_a_missing_file_is_told_how_to_make_one(tmp_path):
     with pytest.raises(SettingsError, match=r"pairforge init .*gone\.toml"):
         read_settings(tmp_path / "gone.toml")
+
+
+def test_weights_are_found_beside_the_file_and_published_without_their_place(tmp_path):
+    tables = {"annotate": {"depth_weights": "models/dpt"}, "filters": {"clip": {"weights": f"a/b@{'0' * 40}"}}}
+    content = {"seed": 1, "output": "o", "source": {"folder": "f"}, **tables}
+    settings = parse_settings(content, origin="test", base=tmp_path)
+    assert settings.annotate.depth_weights == str(tmp_path / "models" / "dpt")
+    assert settings.filters.clip.weights == f"a/b@{'0' * 40}"
+    assert str(tmp_path) not in json.dumps(settings.published())
+    again = parse_settings(settings.resolved(), origin="resolved", base=tmp_path / "elsewhere")
+    assert again == settings
