@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from skimage import data
 
+from flows.comparison import Comparison, Restored
 from flows.report import write_report
 from tests.small_dataset import HOSTILE, make_dataset
 
@@ -44,6 +47,18 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(root)
 
 
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a page of two restored photographs, one of them upright and one with a hostile name."""
+    file = tmp_path_factory.mktemp("comparison") / "page.html"
+    made = Comparison(2)
+    for name, image in (("a.jpg", data.chelsea()), (f"{HOSTILE}{'long' * 40}", data.chelsea().transpose(1, 0, 2))):
+        item = Restored(name=name, task="haze", probability=0.9, width=451, height=300, seconds=1.5)
+        made.add(item, np.ascontiguousarray(image) // 2, np.ascontiguousarray(image))
+    made.write(file, facts=[("restored", "2"), ("weights", f"{'long' * 40}.safetensors")])
+    return file
+
+
 def note_and_dismiss(dialog: Any, faults: list[str]) -> None:
     faults.append(f"dialog: {dialog.message}")
     dialog.dismiss()
@@ -56,13 +71,22 @@ def faults() -> list[str]:
 
 @pytest.fixture(params=[1400, 400], ids=["wide", "narrow"])
 def page(browser: Any, report: Path, faults: list[str], request: pytest.FixtureRequest) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": request.param, "height": 900})
+    yield from opened_at(report, browser, faults, request.param)
+
+
+@pytest.fixture(params=[1400, 400], ids=["wide", "narrow"])
+def compared(browser: Any, comparison: Path, faults: list[str], request: pytest.FixtureRequest) -> Iterator[Any]:
+    yield from opened_at(comparison, browser, faults, request.param)
+
+
+def opened_at(file: Path, browser: Any, faults: list[str], width: int) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": width, "height": 900})
     opened = context.new_page()
     opened.on("console", lambda message: faults.append(f"console: {message.text}"))
     opened.on("pageerror", lambda error: faults.append(f"error: {error}"))
     opened.on("dialog", lambda dialog: note_and_dismiss(dialog, faults))
     opened.on("request", lambda sent: faults.extend([sent.url] * (not sent.url.startswith(("file:", "data:")))))
-    opened.goto(report.as_uri())
+    opened.goto(file.as_uri())
     yield opened
     context.close()
 
@@ -132,3 +156,20 @@ def test_injected_script_is_refused_by_the_policy(page: Any, faults: list[str]) 
     )
     assert page.evaluate("window.broken") is None
     assert any("Content Security Policy" in fault for fault in faults)
+
+
+def test_before_and_after_are_compared_by_the_same_slider(compared: Any, faults: list[str]) -> None:
+    slider = compared.locator(".compare input").first
+    slider.focus()
+    compared.keyboard.press("ArrowLeft")
+    assert slider.get_attribute("aria-valuetext") == "49 % before, 51 % after"
+    assert compared.locator(".compare .over").first.evaluate(CLIP) == "inset(0px 0px 0px 49%)"
+    widths = compared.eval_on_selector_all("img", "nodes => nodes.map(node => node.naturalWidth)")
+    assert sorted(widths) == [300, 300, 451, 451]
+    assert faults == []
+
+
+def test_a_comparison_is_not_wider_than_the_window(compared: Any) -> None:
+    assert compared.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    right = "nodes => Math.max(...nodes.map(n => n.getBoundingClientRect().right))"
+    assert compared.eval_on_selector_all("body *", right) <= compared.viewport_size["width"]

@@ -33,7 +33,7 @@ def test_light_is_the_quantiles_of_each_channel():
     image[..., 0], image[..., 1], image[..., 2] = 255, np.linspace(0, 255, 100).astype(np.uint8), 128
     found = glance(image)
     np.testing.assert_allclose(found[:7], 2)
-    np.testing.assert_allclose(found[7:14], np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]) * 4 - 2, atol=0.03)
+    np.testing.assert_allclose(found[7:14], np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]) * 4 - 2, atol=0.08)
     np.testing.assert_allclose(found[14:21], 128 / 255 * 4 - 2, atol=1e-6)
 
 
