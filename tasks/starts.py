@@ -16,7 +16,7 @@ class ModelOptions(BaseModel, frozen=True, extra="forbid"):
     that the weights were trained with. shape: changes to the preset, such as single_blocks.
     train: all weights, or low-rank adapters of `rank` and `alpha`. frozen: share of the single-stream blocks, from the
     first, that are not. checkpointed: blocks that are computed again in the backward pass. compute: what the model
-    computes in.
+    computes in; "mixed" multiplies matrices in bf16, which CPUs with AMX do several times faster, and keeps the rest.
     """
 
     preset: Literal["", "tiny"] = ""
@@ -31,7 +31,7 @@ class ModelOptions(BaseModel, frozen=True, extra="forbid"):
     frozen: Annotated[float, Field(ge=0, le=1)] = 0.0
     checkpointed: Annotated[int, Field(ge=0)] = 0
     compiled: bool = False
-    compute: Literal["fp32", "bf16"] = "fp32"
+    compute: Literal["fp32", "bf16", "mixed"] = "fp32"
 
     @model_validator(mode="after")
     def _one_start(self) -> "ModelOptions":
@@ -65,7 +65,7 @@ def open_start(options: ModelOptions, *, seed: int, dtype: Any, device: str) -> 
     from training.latents import PixelLatents
     from training.lora import adapt
     from training.model import build, initialise
-    from training.prompts import FrozenPrompts
+    from training.prompts import GlancingPrompts
     from training.restoring import Restorer
     from training.sharding import freeze_first
 
@@ -83,7 +83,7 @@ def open_start(options: ModelOptions, *, seed: int, dtype: Any, device: str) -> 
         adapt(model, rank=options.rank, alpha=options.alpha, seed=seed)
     if params.connector is None:
         patch = round((params.channels / 3) ** 0.5)
-        return Restorer(model=model, latents=PixelLatents(patch), prompts=FrozenPrompts(params.prompt_width))
+        return Restorer(model=model, latents=PixelLatents(patch), prompts=GlancingPrompts())
     latents, prompts = _encoders(options, device)
     return Restorer(model=model, latents=latents, prompts=prompts)
 

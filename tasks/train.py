@@ -33,7 +33,7 @@ from training.validation import Validation
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
-TEXT_TOKENS = {False: 4, True: 640}  # by whether there is a connector, for the forecast
+TEXT_TOKENS = {False: 5, True: 640}  # by whether there is a connector, for the forecast
 
 
 class DataOptions(BaseModel, frozen=True, extra="forbid"):
@@ -41,9 +41,10 @@ class DataOptions(BaseModel, frozen=True, extra="forbid"):
 
     train: folders of datasets; validation: those whose validation split is looked at, the same unless said. tasks: all
     unless some are named. size: images have about this squared, at the ratios 1:1 to 16:9 both ways, or `square`.
-    scale: "cover" scales both images of a pair so that as much as possible of them is seen, "native" cuts. dropout:
-    share of empty prompts. chinese: share of Chinese prompts. augmented: share of degraded images that are degraded
-    once more as the web would. readers: threads, or `processes`. ahead: batches made before they are needed.
+    repeats: for how many steps in a row the pairs of a batch come, cut elsewhere each time. scale: "cover" scales both
+    images of a pair so that as much as possible of them is seen, "native" cuts. dropout: share of empty prompts.
+    chinese: share of Chinese prompts. augmented: share of degraded images that are degraded once more as the web would.
+    readers: threads, or `processes`. ahead: batches made before they are needed.
     """
 
     train: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -53,6 +54,7 @@ class DataOptions(BaseModel, frozen=True, extra="forbid"):
     square: bool = False
     scale: Literal["cover", "native"] = "cover"
     mirrored: bool = False
+    repeats: Annotated[int, Field(ge=1, le=64)] = 1
     dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     chinese: Annotated[float, Field(ge=0, le=1)] = 0.0
     augmented: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -82,7 +84,7 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     """A whole training. stage: keys the order of the data together with `seed`, so two stages of one seed differ.
 
     batch: samples a step, over all ranks; micro: at once on one rank, 0 takes all. weighting: "relative" counts an
-    error in relation to that of the degraded image.
+    error in relation to that of the degraded image, "logarithmic" its logarithm, which is what PSNR counts.
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
@@ -115,6 +117,7 @@ class Options(BaseModel, frozen=True, extra="forbid"):
             dropout=data.dropout,
             augmented=data.augmented,
             mirrored=data.mirrored,
+            repeats=data.repeats,
             weighting=self.weighting,
             levels=self.levels,
             curriculum=self.curriculum,
@@ -176,7 +179,7 @@ def run(
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
     device = "cpu" if options.run.device == "cpu" else f"cuda:{ranks.local}"
-    compute = torch.float32 if options.model.compute == "fp32" else torch.bfloat16
+    compute = torch.bfloat16 if options.model.compute == "bf16" else torch.float32
     sharded = ranks.world > 1 or compute != options.optimizer.dtype
     with _group(ranks, options.run.device, wanted=sharded):
         start = open_start(options.model, seed=options.seed, dtype=options.optimizer.dtype, device=device)
@@ -190,6 +193,7 @@ def run(
             weighting=options.weighting,
             device=device,
             dtype=compute,
+            mixed=options.model.compute == "mixed",
         )
         index = read_index([Path(name) for name in options.data.train], "train", options.data.tasks)
         cost = forecast_of(options, world=ranks.world, trained=trained)
@@ -244,7 +248,7 @@ def forecast_of(options: Options, *, world: int, trained: Sequence[str] | None =
         micro=min(options.micro or own, own),
         world=world,
         checkpointed=options.model.checkpointed,
-        width=4 if options.model.compute == "fp32" else 2,
+        width=2 if options.model.compute == "bf16" else 4,
         trained=trained,
     )
 

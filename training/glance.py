@@ -79,7 +79,8 @@ def _blocks(plane_NHW: NDArray[np.float32]) -> NDArray[np.float32]:
 def _halved(plane_NHW: NDArray[np.float32]) -> NDArray[np.float32]:
     height, width = (side // 2 * 2 for side in plane_NHW.shape[1:])
     rows = plane_NHW[:, 0:height:2] + plane_NHW[:, 1:height:2]
-    return (rows[..., 0:width:2] + rows[..., 1:width:2]) / np.float32(4)
+    halved: NDArray[np.float32] = (rows[..., 0:width:2] + rows[..., 1:width:2]) * np.float32(0.25)
+    return halved
 
 
 def _logs(values: NDArray[np.floating]) -> list[float]:

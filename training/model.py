@@ -135,6 +135,10 @@ def initialise(model: RestorationTransformer, seed: int) -> None:
             nn.init.zeros_(module.bias)
     for linear in _silent_at_start(model):
         nn.init.zeros_(linear.weight)
+    if model.params.reference == "added":
+        # Together one filter, mixed a little differently for each token; at full gain the first steps do harm.
+        nn.init.xavier_uniform_(model.mix.linear.weight, gain=0.2, generator=generator)
+        nn.init.constant_(model.mix.linear.bias, 1 / FILTERS)
 
 
 def _silent_at_start(model: RestorationTransformer) -> Iterator[nn.Linear]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from training import flow, packing
 from training.examples import Example, Look, Rows
 from training.latents import Latents
-from training.losses import WEIGHTINGS, Weighting
+from training.losses import COUNTED, Weighting
 from training.model import RestorationTransformer
 from training.params import Params
 from training.restoring import Prompts
@@ -37,7 +37,10 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """What stands before the model, frozen, and how its errors are weighed. dtype: what the model computes in."""
+    """What stands before the model, frozen, and how its errors are weighed. dtype: what the model computes in.
+
+    mixed: while training, matrices are multiplied in bfloat16.
+    """
 
     params: Params
     latents: Latents
@@ -45,6 +48,7 @@ class Objective:
     weighting: Weighting = "none"
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    mixed: bool = False
 
     @torch.no_grad()
     def inputs(self, examples: Sequence[Example]) -> Inputs:
@@ -66,12 +70,11 @@ class Objective:
     def errors(self, model: RestorationTransformer, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return each sample's error as it counts in the loss, and as it is, both float32 (B,)."""
         x_BTC = flow.noisy(inputs.clean_BTC, inputs.noise_BTC, inputs.sigma_B)
-        velocity_BTC = predicted(model, inputs, x_BTC, inputs.sigma_B, self.dtype)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.mixed):
+            velocity_BTC = predicted(model, inputs, x_BTC, inputs.sigma_B, self.dtype)
         plain_B = flow.errors(velocity_BTC, inputs.clean_BTC, inputs.noise_BTC)
-        weigh = WEIGHTINGS[self.weighting]
-        if weigh is None:
-            return plain_B, plain_B.detach()
-        return plain_B * weigh(inputs.clean_BTC, inputs.reference_BTC, inputs.sigma_B), plain_B.detach()
+        count = COUNTED[self.weighting]
+        return count(plain_B, inputs.clean_BTC, inputs.reference_BTC, inputs.sigma_B), plain_B.detach()
 
     def look(self) -> Look | None:
         """Return what encodes a prompt with the whole image, if the encoder wants to see that."""

@@ -30,6 +30,7 @@ from training.objective import Objective
 from training.optimizers import clip, make_optimizer, rate
 from training.plan import uniform
 from training.recipe import Recipe, Rhythm
+from training.repeats import Repeated, remembering
 from training.states import State
 
 BINS = 4  # of noise levels, in what is logged
@@ -147,8 +148,13 @@ class _Run:
 
     def _maker(self, now: Leg) -> Maker:
         recipe, data, objective = self.job.recipe, self.job.data, self.job.objective
+        source: Source = data.foreign or Shards(index=data.train, plan=now.plan, pools=now.pools)
+        look = objective.look()
+        if recipe.repeats > 1:
+            source = Repeated(source, batch=recipe.batch, repeats=recipe.repeats)
+            look = remembering(look, 2 * recipe.batch) if look else None
         return Maker(
-            source=data.foreign or Shards(index=data.train, plan=now.plan, pools=now.pools),
+            source=source,
             seed=recipe.seed,
             stage=recipe.stage,
             levels=recipe.levels,
@@ -160,7 +166,7 @@ class _Run:
             augmented=recipe.augmented,
             mirrored=recipe.mirrored,
             wording=data.wording,
-            look=objective.look(),
+            look=look,
         )
 
     def _step(self, batch: Fed, *, last: bool) -> None:

@@ -1,0 +1,68 @@
+"""Repeated pairs are decoded once, come in the plan's order, and every decibel counts alike."""
+
+# ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
+
+from training.examples import Pair
+from training.losses import LEAST, SPARED, logarithmic
+from training.repeats import Repeated, remembering
+
+
+class Counting:
+    """A source that notes what it is asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def pair(self, position):
+        self.asked.append(position)
+        image = np.full((2, 2, 3), position, np.uint8)
+        return Pair(key=str(position), task="haze", instruction="", clean=image, degraded=image)
+
+
+def test_each_batch_comes_so_many_steps_in_a_row():
+    source = Counting()
+    repeated = Repeated(source, batch=2, repeats=3)
+    keys = [int(repeated.pair(position).key) for position in range(14)]
+    assert keys == [0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 4, 5]
+    assert source.asked == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_position_far_ahead_gives_the_same_pair_as_in_order():
+    in_order, jumped = (Repeated(Counting(), batch=3, repeats=2) for _ in range(2))
+    keys = [in_order.pair(position).key for position in range(40)]
+    assert jumped.pair(39).key == keys[39]
+
+
+def test_an_image_that_comes_again_is_not_looked_at_again():
+    looked = []
+    look = remembering(lambda image, prompt: looked.append(prompt) or (image, prompt), 2)
+    first, second = np.zeros((1, 1, 3)), np.zeros((1, 1, 3))
+    assert look(first, "a")[0] is look(first, "a")[0] is first
+    assert look(second, "a")[0] is second
+    assert looked == ["a", "a"]
+    look(first, "b")  # the third answer pushes out the first
+    look(first, "a")
+    assert looked == ["a", "a", "b", "a"]
+
+
+def test_halving_an_error_counts_the_same_for_haze_and_for_a_faint_moire():
+    reference = torch.stack([torch.full((4, 3), 0.6), torch.full((4, 3), 0.02)])
+    clean, sigma = torch.zeros(2, 4, 3), torch.tensor([1.0, 1.0])
+    distance = torch.tensor([0.36, 0.0004])
+    whole, half = (logarithmic(share * distance, clean, reference, sigma) for share in (1.0, 0.5))
+    expected = torch.log((1.0 + SPARED + LEAST / distance) / (0.5 + SPARED + LEAST / distance))
+    torch.testing.assert_close(whole - half, expected)
+    assert (whole - half).min() > 0.58
+
+
+def test_the_logarithm_is_of_the_error_of_the_clean_image():
+    """The error of a velocity is that of the clean image over sigma squared."""
+    clean, reference = torch.zeros(2, 4, 3), torch.full((2, 4, 3), 0.1)
+    sigma = torch.tensor([1.0, 0.5])
+    found = logarithmic(torch.tensor([0.01, 0.04]), clean, reference, sigma)
+    torch.testing.assert_close(found[0], found[1])
