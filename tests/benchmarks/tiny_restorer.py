@@ -31,7 +31,7 @@ from training.restoring import restore
 
 SIDE = 768
 LEVELS = (1, 3, 5)
-TUNED_ON, TUNING_SIDE = 4, 192  # photographs, and pixels of their middle
+TUNED_ON, TUNING_SIDE = 3, 160  # photographs, and pixels of their middle
 SETTINGS = """seed = 7
 output = "{folder}/dataset"
 [source]
