@@ -241,13 +241,13 @@ def plan(what: Path, out: Path | None, limit: int | None, workers: int | None, a
 
 
 @pairforge.command()
-@click.argument("dataset", required=False, type=click.Path(path_type=Path))
+@click.argument("what", metavar="[SETTINGS.toml|DATASET]", required=False, type=click.Path(path_type=Path))
 @with_json
-def doctor(dataset: Path | None, as_json: bool) -> int:
-    """Say what is installed, reachable and writable, and how to fix what is not."""
+def doctor(what: Path | None, as_json: bool) -> int:
+    """Say what is installed, reachable and writable, which models are usable, and how to fix what is not."""
     from flows.commands.doctor import doctor_command
 
-    return doctor_command(dataset, as_json=as_json)
+    return doctor_command(what, as_json=as_json)
 
 
 @pairforge.command()

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.checks_installed import installed
+from flows.checks_models import backends
 from flows.findings import Finding, State, finding
 from flows.quiet import data_folder
 
@@ -35,6 +36,7 @@ REACH = 3.0  # seconds
 def machine(output: Path) -> Iterator[Finding]:
     """Yield every finding about this machine; a dataset would be made in `output`."""
     yield from installed()
+    yield from backends()
     for look in (data_writable, temporary, socket_path, server, profile, cluster, cores, memory):
         yield from look()
     for look in (open_files, processes, encoding, clock, umask, failpoint):

@@ -1,8 +1,7 @@
-"""Is what a build needs installed, in the right version, once, and ours? What models and tests need is only told."""
+"""Is what a build needs installed, in the right version, once, and ours? What tests need is only told."""
 
 import contextlib
 import importlib
-import importlib.util
 import io
 import shutil
 import subprocess
@@ -17,7 +16,6 @@ from flows.findings import Finding, finding
 PACKAGES = ("flows", "tasks", "degradations", "filters", "storage", "training")
 ROOT = Path(__file__).parents[1]
 MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL", "scikit-image": "skimage", "scikit-learn": "sklearn"}
-MODELS = {"torch": "torch", "transformers": "transformers", "open_clip": "open_clip_torch", "sam2": "sam2"}
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 TRY_IMPORTS = """
@@ -35,7 +33,7 @@ for name in sys.argv[1:]:
 
 def installed() -> Iterator[Finding]:
     """Yield every finding about what is installed."""
-    for look in (python, dependencies, packages, foreign, opencv_wheels, opencv_threads, codecs, chromium, models, gpu):
+    for look in (python, dependencies, packages, foreign, opencv_wheels, opencv_threads, codecs, chromium, gpu):
         yield from look()
 
 
@@ -82,11 +80,13 @@ def packages() -> Iterator[Finding]:
 
 
 def foreign(site: Path | None = None) -> Iterator[Finding]:
-    """Nothing in site-packages is called like one of ours: it would win in a worker."""
+    """What in site-packages is called like one of ours: `flows` puts ours first, another program may not."""
     site = site or Path(sysconfig.get_paths()["purelib"])
     twins = [name for name in PACKAGES if site != ROOT and ((site / name).is_dir() or (site / f"{name}.py").is_file())]
     places = ", ".join(str(site / name) for name in twins)
-    yield finding("foreign packages", not twins, places or "none", f"pip uninstall what installed {places}")
+    found = f"{places} stand behind ours" if twins else "none"
+    fix = "pip uninstall what installed them, if a program of your own imports ours"
+    yield finding("foreign packages", not twins, found, fix, otherwise="info")
 
 
 def opencv_wheels(version: Callable[[str], object] = metadata.version) -> Iterator[Finding]:
@@ -132,14 +132,6 @@ def chromium(which: Callable[[str], str | None] = shutil.which) -> Iterator[Find
     found = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
     fix = "apt-get install chromium (for the tests only)"
     yield finding("chromium", found is not None, found or "not installed", fix, otherwise="info")
-
-
-def models() -> Iterator[Finding]:
-    """Which model backends could be used."""
-    for module, distribution in MODELS.items():
-        there = importlib.util.find_spec(module) is not None
-        found = "installed" if there else "not installed: embedded backends are used"
-        yield finding(module, there, found, f"pip install {distribution}", otherwise="info")
 
 
 def gpu() -> Iterator[Finding]:

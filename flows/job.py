@@ -13,11 +13,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from flows.pipeline import Observer, Pipeline, RunUnits
+from flows.pipeline import Pipeline
 from flows.report import write_report
 from flows.settings import Settings
 from flows.staging import code, put_in_place, stage_version
 from flows.verdicts import judge_pairs
+from flows.work import Observer, RunUnits
 from storage.canonical import digest, encode
 from storage.files import publish_bytes, remove_asides
 from storage.ledger import IMAGES, read_table, write_table

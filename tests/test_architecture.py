@@ -3,7 +3,9 @@
 import ast
 import importlib
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from functools import cache
@@ -140,6 +142,16 @@ def _is_remote(function):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_lies_under_the_root(package):
     assert Path(importlib.import_module(package).__file__).parents[1] == ROOT
+
+
+@pytest.mark.parametrize("package", sorted(set(PACKAGES) - {"flows"}))
+def test_our_packages_win_over_others_of_their_name(package, tmp_path):
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text("")
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    code = f"import flows, {package}; print({package}.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": paths}, cwd=tmp_path, capture_output=True)
+    assert Path(done.stdout.decode().strip()).parents[1] == ROOT
 
 
 def test_the_listed_packages_are_the_folders_with_an_init():

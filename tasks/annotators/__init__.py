@@ -37,6 +37,12 @@ def check_name(name: str) -> str:
     return name
 
 
+def libraries(name: str) -> tuple[str, ...]:
+    """Return the modules beyond the core that backend `name` imports when it loads: LIBRARIES of its file, if any."""
+    found: tuple[str, ...] = getattr(import_module(f"tasks.annotators.{check_name(name)}"), "LIBRARIES", ())
+    return found
+
+
 def open_annotator(name: str, device: str = "cpu", weights: str = "") -> Annotator:
     """Load backend `name` on `device` ("cpu", "cuda", "cuda:1").
 
