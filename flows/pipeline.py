@@ -310,7 +310,7 @@ class Pipeline:
             return alone
         measured = [row for row in rows if not row["reason"]]
         assert isinstance(duplicate, Duplicate)
-        return {**alone, **group_alike(measured, distance=duplicate.distance, similarity=duplicate.similarity)}
+        return {**alone, **group_alike(measured, duplicate)}
 
     def _plan_bucket(self, scenes: Path, annotated: ShardReport) -> list[Row]:
         annotations = read_table(Path(annotated.shard.output + ".parquet"), columns=("key", "reason"))

@@ -8,23 +8,24 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from filters._nearest import close_pairs
-from filters.duplicate import groups
+from filters.duplicate import Duplicate, groups
 
 Row = Mapping[str, Any]
 
 
-def group_alike(rows: Sequence[Row], *, distance: int, similarity: float | None = None) -> dict[str, tuple[str, int]]:
+def group_alike(rows: Sequence[Row], duplicate: Duplicate) -> dict[str, tuple[str, int]]:
     """Return key -> (key of the group's first member, rank in the group) for images that are near copies.
 
-    rows: `key`, `width`, `height`, `scores` with the two halves of the 64-bit hash that `duplicate` measured,
-    and with a similarity the `embedding` of the `clip` filter or None. Two images are near copies when their hashes
-    differ in at most `distance` bits, or when their embeddings have a cosine of at least `similarity`. The first
-    member is the largest image, then the smallest key, so it does not depend on the order of the rows. Rank 0 is kept.
+    rows: `key`, `width`, `height`, `scores` with what `duplicate` measured, and where it has a similarity the
+    `embedding` of the `clip` filter or None. Two images are near copies when their hashes differ in at most its
+    `distance` bits, or when their embeddings have a cosine of at least its `similarity`; images flatter than its
+    `min_contrast` have no hash. The first member is the largest image, then the smallest key, so it does not depend on
+    the order of the rows. Rank 0 is kept.
     """
     ordered = sorted(rows, key=lambda row: (-row["width"] * row["height"], row["key"]))
-    labels = groups([_hash_of(row["scores"]) for row in ordered], distance)
-    if similarity is not None:
-        labels = _joined(labels, close_pairs([row["embedding"] for row in ordered], similarity))
+    labels = groups([_hash_of(row["scores"], duplicate) for row in ordered], duplicate.distance)
+    if duplicate.similarity is not None:
+        labels = _joined(labels, close_pairs([row["embedding"] for row in ordered], duplicate.similarity))
     first: dict[int, str] = {}
     ranks: dict[int, int] = {}
     found = {}
@@ -53,5 +54,5 @@ def _joined(labels: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[int
     return [int(label) for label in connected_components(graph, directed=False)[1]]
 
 
-def _hash_of(scores: Mapping[str, float]) -> int:
-    return int(scores["duplicate.phash_high"]) << 32 | int(scores["duplicate.phash_low"])
+def _hash_of(scores: Mapping[str, float], duplicate: Duplicate) -> int | None:
+    return duplicate.hash_of({name.removeprefix("duplicate."): value for name, value in scores.items()})

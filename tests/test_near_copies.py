@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("usearch")
 
 from filters._nearest import close_pairs
+from filters.duplicate import Duplicate
 from tasks.deduplicate import group_alike
 
 SIMILARITY = 0.95
@@ -50,8 +51,9 @@ def test_images_without_an_embedding_stay_alone():
     assert close_pairs([None, one], SIMILARITY) == []
 
 
-def row(key, *, width=100, bits=0, embedding=None):
+def row(key, *, width=100, bits=0, contrast=40.0, embedding=None):
     scores = {"duplicate.phash_high": float(bits >> 32), "duplicate.phash_low": float(bits & 0xFFFFFFFF)}
+    scores["duplicate.contrast"] = contrast
     return {"key": key, "width": width, "height": 100, "scores": scores, "embedding": embedding}
 
 
@@ -59,14 +61,20 @@ def test_a_copy_by_hash_and_a_copy_by_embedding_are_one_group():
     one, other = embeddings(2, 1)
     rows = [row("a", bits=1, embedding=one), row("b", bits=2**40 - 1, width=300, embedding=one)]
     rows += [row("c", bits=3, embedding=other), row("d", bits=2**63 - 1)]
-    found = group_alike(rows, distance=2, similarity=SIMILARITY)
+    found = group_alike(rows, Duplicate(distance=2, similarity=SIMILARITY))
     assert found == {"b": ("b", 0), "a": ("b", 1), "c": ("b", 2), "d": ("d", 0)}
 
 
 def test_without_a_similarity_only_hashes_count():
     (one,) = embeddings(1, 1)
     rows = [row("a", bits=7, embedding=one), row("b", bits=7), row("c", bits=2**60 - 1, embedding=one)]
-    assert group_alike(rows, distance=0) == {"a": ("a", 0), "b": ("a", 1), "c": ("c", 0)}
+    assert group_alike(rows, Duplicate(distance=0)) == {"a": ("a", 0), "b": ("a", 1), "c": ("c", 0)}
+
+
+@pytest.mark.parametrize(("least", "rank"), [(3.0, 0), (1.0, 1)])
+def test_images_flatter_than_the_option_have_no_copies_by_hash(least, rank):
+    rows = [row("a", bits=7, contrast=2.0), row("b", bits=7, contrast=2.0)]
+    assert group_alike(rows, Duplicate(min_contrast=least))["b"][1] == rank
 
 
 def test_groups_do_not_depend_on_the_order_of_rows():
@@ -74,6 +82,6 @@ def test_groups_do_not_depend_on_the_order_of_rows():
     bits = rng.integers(0, 2**62, 120).tolist()
     rows = [row(f"k{i}", bits=b, embedding=e) for i, (b, e) in enumerate(zip(bits, embeddings(40, 3), strict=True))]
     shuffled = [rows[index] for index in rng.permutation(len(rows))]
-    first = group_alike(rows, distance=6, similarity=SIMILARITY)
-    assert first == group_alike(shuffled, distance=6, similarity=SIMILARITY)
+    first = group_alike(rows, Duplicate(similarity=SIMILARITY))
+    assert first == group_alike(shuffled, Duplicate(similarity=SIMILARITY))
     assert len({group for group, _ in first.values()}) == 40
