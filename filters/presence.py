@@ -30,6 +30,7 @@ from filters._likeness import likeness
 from storage.records import Image, Recipe, Verdict
 
 _UNKNOWN = "changed"
+_HIDDEN_BY = {"haze": "low_light", "low_light": "haze"}  # a veil lifts what darkness lowers: together, one must show
 
 
 class Presence(Filter, frozen=True):
@@ -60,13 +61,18 @@ class Presence(Filter, frozen=True):
 
     def judge(self, scores: Scores, recipe: Recipe | None = None) -> Verdict:
         """Drop as `absent_<type>` for the first step whose type does not show, as `unlike_<type>` if mislabelled."""
-        for step in recipe.steps if recipe else ():
-            score = step.degradation if step.degradation in scores else _UNKNOWN
-            if scores[score] < getattr(self, score):
-                return verdict("presence", scores, f"absent_{step.degradation}")
+        names = [step.degradation for step in recipe.steps] if recipe else []
+        for name in names:
+            hidden = _HIDDEN_BY.get(name) in names and self._shows(_HIDDEN_BY[name], scores)
+            if not hidden and not self._shows(name, scores):
+                return verdict("presence", scores, f"absent_{name}")
         if recipe and len(recipe.steps) == 1 and scores.get(f"like_{recipe.name}", 1.0) < self.likeness:
             return verdict("presence", scores, f"unlike_{recipe.name}")
         return verdict("presence", scores)
+
+    def _shows(self, name: str, scores: Scores) -> bool:
+        score = name if name in scores else _UNKNOWN
+        return bool(scores[score] >= getattr(self, score))
 
 
 def classify(clean: Image, degraded: Image) -> dict[str, float]:

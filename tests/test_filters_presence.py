@@ -67,6 +67,13 @@ def test_combination_that_lacks_a_step_is_dropped_for_it():
     assert reason_of(clean, degraded, recipe_of("blur", "low_light")) == "absent_low_light"
 
 
+@pytest.mark.parametrize("name", ["haze", "low_light"])
+def test_haze_and_darkness_may_hide_each_other(name):
+    clean, degraded, _ = pair(name)
+    assert reason_of(clean, degraded, recipe_of("low_light", "haze")) == ""
+    assert reason_of(clean, clean, recipe_of("low_light", "haze")) == "absent_low_light"
+
+
 @pytest.mark.parametrize(
     ("made", "called"), [("haze", "noise"), ("noise", "blur"), ("rain", "low_light"), ("blur", "haze")]
 )
