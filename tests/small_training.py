@@ -53,21 +53,34 @@ def train(content, **options):
     return run(parse_training(content, origin="a test", base=Path.cwd()), **options)
 
 
-def train_apart(content, file, *, launcher=(), environment=None, timeout=240):
-    """Train in a process of its own; returns it when it has ended."""
+def train_apart(content, file, *, launcher=(sys.executable,), program="rank", environment=None, timeout=240):
+    """Train in a process of its own, or in those of a launcher or of Ray; returns it when it has ended."""
     file.write_text(json.dumps(content))
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.small_training import main; main({str(file)!r})"
-    command = [sys.executable, *launcher, "-c", code] if not launcher else [*launcher, __file__, str(file)]
+    command = [*launcher, __file__, program, str(file)]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(environment or {})}
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def main(file):
-    """Train what a file says, as one of torchrun's ranks if it is one."""
+def main(program, file):
+    """Train what a file says: as one rank, of torchrun if it started this, or on Ray."""
+    content = json.loads(Path(file).read_text())
+    if program == "ray":
+        _on_ray(content)
+        return
     from flows.train import ranks_of_torchrun
     from tasks.train import Ranks
 
-    train(json.loads(Path(file).read_text()), ranks=ranks_of_torchrun() or Ranks())
+    train(content, ranks=ranks_of_torchrun() or Ranks())
+
+
+def _on_ray(content):
+    from flows.quiet import silence_ray
+
+    silence_ray()
+    from flows.training_settings import parse_training
+    from tasks.ray_train import run_on_ray
+
+    assert run_on_ray(parse_training(content, origin="a test", base=Path.cwd()), None).weights
 
 
 def weights(path):
@@ -87,4 +100,4 @@ def lines(root):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

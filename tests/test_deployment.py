@@ -24,7 +24,9 @@ from tests.builds import build_here, tree, write_photographs
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "deploy" / "prefect.yaml"
-RUNS = sorted((ROOT / "deploy" / "runs").glob("*.toml"))
+RUNS = sorted(
+    path for path in (ROOT / "deploy" / "runs").glob("*.toml") if "\n[source]\n" in path.read_text()
+)  # builds
 CODE = ("flows", "tasks", "degradations", "filters", "storage", "training")
 MANIFEST = blank_manifest(settings_digest="", code_version="", layout={})
 STAGES = {"crawl", "clean", "measure-images", "annotate", "degrade", "measure-pairs", "pack"}

@@ -64,7 +64,9 @@ def _shard(model: RestorationTransformer, layout: Layout) -> None:
         wrap(block, mesh=mesh, mp_policy=policy)
     if model.connector is not None:
         wrap(model.connector, mesh=mesh, mp_policy=policy)
-    wrap(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+    # The last few weights would stay gathered after a forward pass by default: a validation with averaged weights would
+    # leave those behind for the next step.
+    wrap(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
 def freeze_first(model: RestorationTransformer, share: float) -> int:

@@ -1,0 +1,133 @@
+"""The optimizer: rates, refusals, and weights in bfloat16 that learn all the same."""
+
+# ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
+
+from torch import nn
+
+from training.averages import Average
+from training.optimizers import Optimization, clip, make_optimizer, rate
+from training.stochastic import StochasticAdamW, rounded
+
+
+def weight(value, dtype=torch.float32, size=4000):
+    return nn.Parameter(torch.full((size,), value, dtype=dtype))
+
+
+def moved(parameter, optimization, *, steps, gradient=1.0):
+    """Return how far AdamW moves a weight, on average, under one gradient."""
+    start = parameter.detach().double().mean()
+    optimizer = make_optimizer([parameter], optimization, seed=0)
+    for _ in range(steps):
+        parameter.grad = torch.full_like(parameter, gradient, dtype=torch.float32)
+        optimizer.step()
+    return float(start - parameter.detach().double().mean())
+
+
+@pytest.mark.parametrize(
+    ("step", "constant", "cosine"),
+    [(0, 1e-7, 1e-7), (49, 5e-6, 5e-6), (99, 1e-5, 1e-5), (100, 1e-5, 1e-5), (800, 1e-5, 5e-6), (1500, 1e-5, 0.0)],
+)
+def test_rates_warm_up_and_then_stay_or_fall(step, constant, cosine):
+    for schedule, expected in (("constant", constant), ("cosine", cosine)):
+        made = Optimization(learning_rate=1e-5, schedule=schedule, warmup=100)
+        assert rate(made, step, 1500) == pytest.approx(expected, abs=1e-12)
+
+
+def test_plain_bfloat16_is_refused_at_the_published_rate():
+    with pytest.raises(ValueError, match="rounding swallows most of each step; choose bf16-stochastic or fp32"):
+        Optimization(learning_rate=1e-5, weights="bf16")
+
+
+@pytest.mark.parametrize("start", [0.02, 0.05])
+def test_rounding_to_nearest_would_lose_most_of_the_update(start):
+    kept = weight(start, torch.bfloat16)
+    for _ in range(200):  # what the refused setting would do: unit steps of Adam
+        kept.data = (kept.data.float() - 1e-5).bfloat16()
+    assert float((start - kept.float()).mean()) < 0.2 * 200e-5
+
+
+@pytest.mark.parametrize("start", [0.02, 0.05, -0.3])
+def test_stochastic_rounding_keeps_the_update(start):
+    optimization = Optimization(learning_rate=1e-5, weights="bf16-stochastic")
+    assert moved(weight(start, torch.bfloat16), optimization, steps=200) == pytest.approx(200e-5, rel=0.03)
+
+
+def test_stochastic_rounding_is_right_on_average_and_never_off_by_more_than_one():
+    exact = torch.linspace(-3, 3, 1001)
+    many = torch.stack([rounded(exact, torch.Generator().manual_seed(seed)).float() for seed in range(500)])
+    nearest = exact.bfloat16().float()
+    distance = 2 ** (torch.floor(torch.log2(exact.abs().clamp_min(1e-9))) - 7)
+    assert ((many - exact).abs() <= distance).all()
+    assert ((many.mean(dim=0) - exact).abs() < distance / 8).all()
+    assert torch.equal(rounded(nearest, torch.Generator()).float(), nearest)  # what needs no rounding keeps its value
+
+
+def test_infinities_stay_infinite():
+    values = torch.tensor([float("inf"), -float("inf")])
+    assert rounded(values, torch.Generator()).float().tolist() == values.tolist()
+
+
+def test_with_float32_weights_it_is_adamw():
+    generator = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(50, generator=generator), torch.randn(7, 50, generator=generator)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    options = {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
+    for parameter, optimizer in (
+        (ours, StochasticAdamW([ours], seed=0, **options)),
+        (theirs, torch.optim.AdamW([theirs], **options)),
+    ):
+        for gradient in gradients:
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_chance_is_a_function_of_seed_and_step():
+    found = [weight(0.02, torch.bfloat16, size=300) for _ in range(3)]
+    for parameter, seed in zip(found, (1, 1, 2), strict=True):
+        parameter.grad = torch.ones(300, dtype=torch.bfloat16)
+        StochasticAdamW([parameter], seed=seed, lr=1e-5, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0).step()
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_gradients_of_bfloat16_weights_add_up_in_float32():
+    parameter = weight(1.0, torch.bfloat16)
+    make_optimizer([parameter], Optimization(learning_rate=1e-5, weights="bf16-stochastic"), seed=0)
+    for scale in (1.0, 2**-10):  # in bfloat16 the second would vanish beside the first
+        (parameter * scale).sum().backward()
+    assert parameter.grad.dtype == torch.float32
+    assert float(parameter.grad[0]) == 1 + 2**-10
+
+
+def test_clipping_leaves_the_direction():
+    a, b = weight(0.0, size=1), weight(0.0, size=1)
+    a.grad, b.grad = torch.tensor([3.0]), torch.tensor([4.0])
+    assert float(clip([a, b], 1.0)) == pytest.approx(5)
+    assert [float(a.grad), float(b.grad)] == pytest.approx([0.6, 0.8], abs=1e-5)
+
+
+def test_an_average_warms_up_and_then_decays():
+    parameter = weight(0.0, size=1)
+    average = Average([("w", parameter)], 0.5)
+    seen, expected = [], 0.0
+    for step, value in enumerate([1.0, 1.0, 2.0, 0.0] * 5):
+        parameter.data.fill_(value)
+        average.update({"w": parameter}, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+        seen.append(float(average.tensors["w"]))
+    assert seen[-1] == pytest.approx(expected)
+    with average.swapped({"w": parameter}):
+        assert float(parameter) == pytest.approx(expected)
+    assert float(parameter) == 0.0
+
+
+def test_eight_bit_moments_learn_as_much():
+    pytest.importorskip("torchao", reason="torchao is not installed: install PairForge's `train` extra")
+    optimization = Optimization(learning_rate=1e-5, weights="bf16-stochastic", states="8bit")
+    assert moved(weight(0.02, torch.bfloat16, size=8192), optimization, steps=20) == pytest.approx(20e-5, rel=0.15)
