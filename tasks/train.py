@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from storage.errors import SettingsError
+from tasks.augment import WebStyle
 from tasks.prompts import worded
 from tasks.starts import ModelOptions, open_start, params_of
 from training import forecast, states
 from training.curriculum import Curriculum
-from training.examples import Augment
 from training.export import export
 from training.feed import Readers
 from training.index import Index, read_index
@@ -162,7 +162,6 @@ def run(
     *,
     logs: Sequence[Log] = (),
     hooks: Hooks = Hooks(),  # noqa: B008
-    augment: Augment | None = None,
 ) -> Outcome:
     """Train to the end, from the newest checkpoint when there is one, and export the weights.
 
@@ -174,13 +173,16 @@ def run(
     root = Path(options.output)
     if finished(options):
         return outcome(options)
-    if options.data.augmented and augment is None:
-        raise SettingsError("data.augmented is set, but there is no augmentation; set it to 0")
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
     device = "cpu" if options.run.device == "cpu" else f"cuda:{ranks.local}"
     compute = torch.bfloat16 if options.model.compute == "bf16" else torch.float32
     sharded = ranks.world > 1 or compute != options.optimizer.dtype
+    if sharded and (options.optimizer.weights, options.optimizer.states) == ("bf16-stochastic", "8bit"):
+        raise SettingsError(
+            "torchao cannot round sharded bf16-stochastic weights with 8bit states; "
+            "choose fp32 weights, fp32 states, or one rank that computes in bf16"
+        )
     with _group(ranks, options.run.device, wanted=sharded):
         start = open_start(options.model, seed=options.seed, dtype=options.optimizer.dtype, device=device)
         layout = Layout(checkpointed=options.model.checkpointed, compiled=options.model.compiled, compute=compute)
@@ -202,7 +204,7 @@ def run(
             job = Job(
                 model=start.model,
                 objective=objective,
-                data=_data(options, index, augment),
+                data=_data(options, index),
                 recipe=options.recipe(),
                 rhythm=options.run.rhythm,
                 folder=root / CHECKPOINTS,
@@ -253,7 +255,7 @@ def forecast_of(options: Options, *, world: int, trained: Sequence[str] | None =
     )
 
 
-def _data(options: Options, index: Index, augment: Augment | None) -> Data:
+def _data(options: Options, index: Index) -> Data:
     data = options.data
     looked_at = None
     if options.run.rhythm.validate:
@@ -261,7 +263,7 @@ def _data(options: Options, index: Index, augment: Augment | None) -> Data:
     return Data(
         train=index,
         validation=looked_at,
-        augment=augment,
+        augment=WebStyle(probability=1) if data.augmented else None,
         wording=worded(data.chinese),
         readers=Readers(workers=data.readers, ahead=data.ahead, processes=data.processes),
     )

@@ -106,3 +106,49 @@ def test_a_broken_checkpoint_ends_in_one_sentence(root):
 def test_only_the_newest_checkpoints_are_kept(root):
     kept = [path.name for path in states.found(root / "whole" / "checkpoints")]
     assert kept == ["step-000009", "step-000012"]
+
+
+# With `compute` unlike the weights' type the model is sharded, over one rank.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torchao's own
+@pytest.mark.parametrize(
+    ("kept", "states_in", "compute"),
+    [
+        ("bf16-stochastic", "fp32", "bf16"),
+        pytest.param("bf16-stochastic", "fp32", "fp32", marks=pytest.mark.slow),
+        ("bf16-stochastic", "8bit", "bf16"),
+        pytest.param("fp32", "8bit", "fp32", marks=pytest.mark.slow),
+    ],
+)
+def test_narrow_weights_and_moments_go_on_bit_for_bit(root, kept, states_in, compute):
+    pytest.importorskip("torchao", reason="torchao is not installed: install PairForge's `train` extra")
+    asked = []
+    optimizer = {"weights": kept, "states": states_in, "average": 0.0}
+    name = f"{kept}-{states_in}-{compute}"
+    small = {"steps": 4, "optimizer": optimizer, "model": {"compute": compute}, "run": {"rhythm": {"validate": 0}}}
+    with torch.compiler.set_stance("force_eager"):
+        train(settings(root, f"{name}-whole", **small))
+        train(settings(root, name, **small), hooks=Hooks(stop=lambda: len(asked) == 1 or asked.append(1)))
+        assert [path.name for path in states.found(root / name / "checkpoints")] == ["step-000002"]
+        train(settings(root, name, **small))
+    assert_same(root / f"{name}-whole", root / name)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torchao's own
+def test_sharded_eight_bit_moments_go_on_within_a_code(root):
+    pytest.importorskip("torchao", reason="torchao is not installed: install PairForge's `train` extra")
+    small = {"steps": 4, "model": {"compute": "bf16"}, "run": {"rhythm": {"checkpoint": 2, "log": 1, "validate": 0}}}
+    content = settings(root, "codes", optimizer={"states": "8bit", "average": 0.0}, **small)
+    with torch.compiler.set_stance("force_eager"):
+        train(content)
+        whole = weights(root / "codes" / "model.safetensors")
+        shutil.rmtree(root / "codes" / "checkpoints" / "step-000004")
+        train(content)
+    again = weights(root / "codes" / "model.safetensors")
+    assert max(float((whole[name] - again[name]).abs().max()) for name in whole) < 1e-3  # half a step
+
+
+def test_bfloat16_weights_with_eight_bit_moments_are_for_one_rank(root):
+    content = settings(root, "both", optimizer={"weights": "bf16-stochastic", "states": "8bit"})
+    with pytest.raises(SettingsError, match="choose fp32 weights, fp32 states, or one rank that computes in bf16"):
+        train(content)

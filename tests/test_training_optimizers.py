@@ -47,7 +47,7 @@ def test_rounding_to_nearest_would_lose_most_of_the_update(start):
     kept = weight(start, torch.bfloat16)
     for _ in range(200):  # what the refused setting would do: unit steps of Adam
         kept.data = (kept.data.float() - 1e-5).bfloat16()
-    assert float((start - kept.float()).mean()) < 0.2 * 200e-5
+    assert float((start - kept.detach().float()).mean()) < 0.2 * 200e-5
 
 
 @pytest.mark.parametrize("start", [0.02, 0.05, -0.3])
@@ -113,21 +113,23 @@ def test_clipping_leaves_the_direction():
 
 def test_an_average_warms_up_and_then_decays():
     parameter = weight(0.0, size=1)
-    average = Average([("w", parameter)], 0.5)
-    seen, expected = [], 0.0
+    average, expected = Average([("w", parameter)], 0.5), 0.0
     for step, value in enumerate([1.0, 1.0, 2.0, 0.0] * 5):
         parameter.data.fill_(value)
         average.update({"w": parameter}, step)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * value
-        seen.append(float(average.tensors["w"]))
-    assert seen[-1] == pytest.approx(expected)
+    assert float(average.tensors["w"]) == pytest.approx(expected)
     with average.swapped({"w": parameter}):
-        assert float(parameter) == pytest.approx(expected)
-    assert float(parameter) == 0.0
+        assert parameter.item() == pytest.approx(expected)
+    assert parameter.item() == 0.0
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchao's and the compiler's own
 def test_eight_bit_moments_learn_as_much():
     pytest.importorskip("torchao", reason="torchao is not installed: install PairForge's `train` extra")
     optimization = Optimization(learning_rate=1e-5, weights="bf16-stochastic", states="8bit")
-    assert moved(weight(0.02, torch.bfloat16, size=8192), optimization, steps=20) == pytest.approx(20e-5, rel=0.15)
+    with torch.compiler.set_stance("force_eager"), torch.random.fork_rng():
+        torch.manual_seed(0)
+        moved_by = moved(weight(0.02, torch.bfloat16, size=8192), optimization, steps=20)
+    assert moved_by == pytest.approx(20e-5, rel=0.15)

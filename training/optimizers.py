@@ -70,6 +70,15 @@ def rate(optimization: Optimization, step: int, steps: int) -> float:
     return full * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Let `optimizer` go at `rate` from now on; the 8-bit one keeps its rate in a tensor."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
 def make_optimizer(weights: Iterable[nn.Parameter], optimization: Optimization, *, seed: int) -> torch.optim.Optimizer:
     """Return AdamW for weights that are already on their device and sharded.
 
@@ -84,8 +93,8 @@ def make_optimizer(weights: Iterable[nn.Parameter], optimization: Optimization, 
     }
     stochastic = optimization.weights == "bf16-stochastic"
     for weight in trained:
-        if weight.dtype != torch.float32:
-            weight.grad_dtype = torch.float32  # micro-batches add up in float32
+        if weight.dtype != torch.float32 and not hasattr(weight, "to_local"):
+            weight.grad_dtype = torch.float32  # micro-batches add up in float32; those of a sharded model, see there
     if optimization.states == "8bit":
         return _eight_bit(trained, options, stochastic)
     if stochastic:

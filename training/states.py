@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch import distributed as dist
 from storage.errors import SettingsError, ShardError
 from storage.files import publish_bytes
 from training.averages import Average
+from training.optimizers import set_rate
 
 PREFIX = "step-"
 MEMORY = "memory.json"
@@ -127,6 +128,7 @@ def restore(state: State, path: Path) -> None:
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             raise ShardError(f"{path} is damaged ({reason}); remove it to go on from the one before") from error
+    _put_back(state, wanted)
     state.step = memory.pop("step")
     state.memory = memory
     for moments in state.optimizer.state.values():
@@ -162,27 +164,45 @@ def _tensors(state: State) -> dict[str, Any]:
     return tensors
 
 
-def _parts(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """Return a tensor, or those it is made of when it is quantised."""
-    flatten: Callable[[], tuple[list[str], Any]] | None = getattr(tensor, "__tensor_flatten__", None)
-    if flatten is None or hasattr(tensor, "to_local"):
-        return {name: tensor}
-    return {f"{name}.{part}": getattr(tensor, part) for part in flatten()[0]}
+def _parts(name: str, tensor: Any) -> dict[str, Any]:
+    """Return a moment as a checkpoint holds it: itself, or when it is quantised its parts, or when sharded its values.
+
+    Blocks of quantised numbers end where a rank's share ends. Their values suit any number of ranks, but are quantised
+    anew when they are read, to within one code; the parts, of one rank, are exact.
+    """
+    if _quantised(tensor):
+        return {f"{name}.{part}": getattr(tensor, part) for part in tensor.__tensor_flatten__()[0]}
+    if hasattr(tensor, "to_local") and _quantised(tensor.to_local()):
+        from torch.distributed.tensor import DTensor
+
+        form = {"device_mesh": tensor.device_mesh, "placements": tensor.placements}
+        whole = {"shape": tensor.shape, "stride": tensor.stride()}
+        return {name: DTensor.from_local(tensor.to_local().dequantize(), **form, run_check=False, **whole)}
+    return {name: tensor}
+
+
+def _quantised(tensor: Any) -> bool:
+    return hasattr(tensor, "dequantize") and type(tensor).__module__.startswith("torchao.")
+
+
+def _put_back(state: State, read: Mapping[str, Any]) -> None:
+    """Give quantised, sharded moments the values that were read; all other tensors were read in place."""
+    for name, weight in state.weights.items():
+        for kind, moment in state.optimizer.state.get(weight, {}).items():
+            if hasattr(moment, "to_local") and _quantised(moment.to_local()):
+                moment.to_local().copy_(read[f"moments.{name}.{kind}"].to_local())
 
 
 def _begin_moments(state: State) -> None:
     """Let the optimizer make its moments: a step of rate 0 with no gradients leaves the weights as they are."""
     if state.optimizer.state:
         return
-    rates = [group["lr"] for group in state.optimizer.param_groups]
+    set_rate(state.optimizer, 0.0)
     for group in state.optimizer.param_groups:
-        group["lr"] = 0.0
         for weight in group["params"]:
-            weight.grad = torch.zeros_like(weight, dtype=torch.float32)
+            weight.grad = torch.zeros_like(weight, dtype=getattr(weight, "grad_dtype", None) or weight.dtype)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from training.index import Index
 from training.logs import Log
 from training.model import RestorationTransformer
 from training.objective import Objective
-from training.optimizers import clip, make_optimizer, rate
+from training.optimizers import clip, make_optimizer, rate, set_rate
 from training.plan import uniform
 from training.recipe import Recipe, Rhythm
 from training.repeats import Repeated, remembering
@@ -193,8 +193,7 @@ class _Run:
         """Do one optimizer step; the numbers are tensors still, so that nothing waits for the device."""
         job, state, recipe = self.job, self.state, self.job.recipe
         learning_rate = rate(recipe.optimization, state.step, recipe.steps)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_rate(state.optimizer, learning_rate)
         own, micro = batch.examples, min(recipe.micro or len(batch.examples), len(batch.examples))
         for start in range(0, len(own), micro):
             examples = own[start : start + micro]
@@ -211,11 +210,15 @@ class _Run:
         return {"train/lr": torch.tensor(learning_rate), "train/grad_norm": norm}
 
     def _sync_gradients(self, last: bool) -> None:
-        """Reduce the gradients of a sharded model with the last micro-batch only."""
+        """Reduce the gradients of a sharded model: in float32 each time, which shards their sum.
+
+        Those of bfloat16 weights add up in float32 before they are reduced, and take the memory of whole gradients.
+        """
         from torch.distributed.fsdp import FSDPModule
 
         if isinstance(self.job.model, FSDPModule):
-            self.job.model.set_requires_gradient_sync(last)
+            whole = self.job.recipe.optimization.dtype != torch.float32
+            self.job.model.set_requires_gradient_sync(last or not whole)
 
     def _log(self, numbers: Mapping[str, Tensor]) -> None:
         own = [
@@ -290,7 +293,7 @@ class _Run:
         """Return whether any rank wants to stop: all must, at the same step."""
         if not dist.is_initialized():
             return stop
-        wanted = torch.tensor(int(stop), device=self.job.objective.device)
+        wanted = torch.tensor(int(bool(stop)), device=self.job.objective.device)
         dist.all_reduce(wanted, op=dist.ReduceOp.MAX)
         return bool(wanted)
 
