@@ -63,11 +63,15 @@ def identity(reference: str, *, notes: Path | None = None) -> str:
     return digest(found)
 
 
-def load_pretrained(kind: Any, reference: str, *, device: str = "cpu", dtype: Any = None) -> Any:
+def load_pretrained(
+    kind: Any, reference: str, *, device: str = "cpu", dtype: Any = None, unused: str | None = None
+) -> Any:
     """Return a model of the transformers class `kind`, frozen and in eval mode, with the weights of `reference`.
 
-    dtype: a torch dtype, None for that of the checkpoint. Raises SettingsError when something is not there, ShardError
-    when a file is not whole or its keys or shapes are not those of the model: one sentence with file and keys.
+    dtype: a torch dtype, None for that of the checkpoint. unused: a pattern found in the keys of what the class has and
+    never computes with, which published checkpoints lack or hold as it happens. Raises SettingsError when something is
+    not there, ShardError when a file is not whole or its keys or shapes are not those of the model: one sentence with
+    file and keys.
     """
     prepare_torchvision()
     folder = locate(reference)
@@ -83,8 +87,20 @@ def load_pretrained(kind: Any, reference: str, *, device: str = "cpu", dtype: An
         told = " ".join(str(error).split())[:300]
         raise ShardError(f"{folder} cannot be loaded as {kind.__name__}: {told}") from error
     wrong_shapes = [str(item[0] if isinstance(item, tuple) else item) for item in info["mismatched_keys"]]
-    raise_unless_whole(folder, kind.__name__, info["missing_keys"], info["unexpected_keys"], wrong_shapes)
+    missing, unexpected = (
+        [key for key in info[name] if unused is None or not re.search(unused, key)]
+        for name in ("missing_keys", "unexpected_keys")
+    )
+    raise_unless_whole(folder, kind.__name__, missing, unexpected, wrong_shapes)
     return model.to(device).eval().requires_grad_(False)
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Return what a model's JSON `file` says; raises ShardError when it is no JSON object."""
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ShardError(f"{file} is not the configuration of a model; fetch it again") from error
 
 
 def check_safetensors(path: Path) -> list[Path]:

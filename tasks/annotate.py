@@ -1,20 +1,23 @@
 """Map: depth and segments of the clean images of one bucket, by the backends that the settings name."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, model_validator
 
 from storage import samples
 from storage.commits import sha256_of_output
 from storage.ledger import SCORES, read_table, write_table
 from storage.records import Image, Plane, ShardReport, WorkShard
 from storage.shards import ShardWriter, read_member
-from tasks.annotators import check_name, open_annotator
-from tasks.progress import finished, quarantined, working_on
+from tasks.annotators import Annotator, check_name, needs_weights, open_annotator
+from tasks.annotators.midas import Options as MidasOptions
+from tasks.annotators.sam2 import Options as Sam2Options
+from tasks.progress import finished, may_work_together, quarantined, working_on
 
 SCHEMA = pa.schema(
     [
@@ -36,26 +39,50 @@ Name = Annotated[str, AfterValidator(check_name)]
 
 
 class Options(BaseModel, frozen=True, extra="forbid"):
-    """Which backend makes each annotation, and for those with a model its weights.
+    """Which backend makes each annotation, and for those with a model its weights and how it runs.
 
-    weights: a local folder or `hub-id@revision`; the embedded backends, the defaults, need none.
+    weights: a local folder or `hub-id@revision`; the embedded backends, the defaults, need none. midas, sam2: the
+    options of the backend of that name.
     """
 
     depth: Name = "depth_prior"
     depth_weights: str = ""
     segments: Name = "superpixels"
     segments_weights: str = ""
+    midas: MidasOptions = MidasOptions()
+    sam2: Sam2Options = Sam2Options()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        """Refuse what would be ignored: weights and options of a backend that is not chosen change no result."""
+        for kind, name, weights in (
+            ("depth", self.depth, self.depth_weights),
+            ("segments", self.segments, self.segments_weights),
+        ):
+            if needs_weights(name) != bool(weights):
+                wanted = "a local folder or hub-id@revision" if needs_weights(name) else "no weights"
+                raise ValueError(f"{kind} = {name!r} needs {wanted} as {kind}_weights")
+        for name in ("midas", "sam2"):
+            if name not in (self.depth, self.segments) and getattr(self, name) != type(getattr(self, name))():
+                raise ValueError(f"the options of {name} are set, but no annotation is made by {name}")
+        return self
+
+    def open(self, kind: str, device: str) -> Annotator:
+        """Return the annotator of a kind, loaded on `device`; raises ValueError if it makes another kind."""
+        name = getattr(self, kind)
+        annotator = open_annotator(name, device, getattr(self, f"{kind}_weights"), getattr(self, name, None))
+        if annotator.kind != kind:
+            raise ValueError(f"annotator {annotator.backend} makes {annotator.kind}, not {kind}")
+        return annotator
 
 
 class Runner:
     """The two annotators, opened once; annotates work shards until it is dropped."""
 
     def __init__(self, options: Options, device: str) -> None:
-        self._depth = open_annotator(options.depth, device, options.depth_weights)
-        self._segments = open_annotator(options.segments, device, options.segments_weights)
-        for annotator, kind in ((self._depth, "depth"), (self._segments, "segments")):
-            if annotator.kind != kind:
-                raise ValueError(f"annotator {annotator.backend} makes {annotator.kind}, not {kind}")
+        self._depth = options.open("depth", device)
+        self._segments = options.open("segments", device)
+        self._batch = max(self._depth.batch, self._segments.batch)
 
     def run(self, shard: WorkShard) -> ShardReport:
         """Annotate one work shard.
@@ -65,15 +92,16 @@ class Runner:
         `<output>.parquet` with one row per image.
         """
         stem, lost = shard.inputs[0], quarantined(shard)
-        rows: list[Row] = []
+        clean = _wanted(shard.inputs)
+        rows = [_blank(row["key"]) | {"reason": "crash"} for row in clean if row["key"] in lost]
         with ShardWriter(Path(shard.output + ".tar")) as writer:
-            for clean in _wanted(shard.inputs):
-                working_on(shard, clean["key"])
-                if clean["key"] in lost:
-                    rows.append(_blank(clean["key"]) | {"reason": "crash"})
-                    continue
-                data = read_member(Path(stem + ".tar"), clean["offset"], clean["size"])
-                rows.append(self._annotate(clean["key"], samples.decode_image(data), writer))
+            for group in self._groups(shard, [row for row in clean if row["key"] not in lost]):
+                images = []
+                for row in group:
+                    working_on(shard, row["key"])
+                    images.append(samples.decode_image(read_member(Path(stem + ".tar"), row["offset"], row["size"])))
+                rows += self._annotate([row["key"] for row in group], images, writer)
+        rows.sort(key=lambda row: str(row["key"]))
         write_table(Path(shard.output + ".parquet"), rows, SCHEMA)
         finished(shard)
         rejected = Counter(row["reason"] for row in rows if row["reason"])
@@ -81,8 +109,17 @@ class Runner:
         kept = len(rows) - sum(rejected.values())
         return ShardReport(shard=shard, kept=kept, rejected=dict(rejected), bytes=size, sha256=sha256)
 
-    def _annotate(self, key: str, image: Image, writer: ShardWriter) -> Row:
-        depth, segments = self._depth.annotate(image), self._segments.annotate(image)
+    def _groups(self, shard: WorkShard, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+        """Yield the rows that are annotated together."""
+        together = self._batch > 1 and may_work_together(shard)
+        count = self._batch if together else 1
+        return (rows[start : start + count] for start in range(0, len(rows), count))
+
+    def _annotate(self, keys: Sequence[str], images: Sequence[Image], writer: ShardWriter) -> list[Row]:
+        depths, segments = self._depth.annotate_all(images), self._segments.annotate_all(images)
+        return [self._stored(*made, writer) for made in zip(keys, depths, segments, strict=True)]
+
+    def _stored(self, key: str, depth: Plane, segments: Image, writer: ShardWriter) -> Row:
         members = {"depth.png": samples.encode_depth(depth), "segments.png": samples.encode_labels(segments)}
         placed = writer.add(key, members)
         return _blank(key) | {

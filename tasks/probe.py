@@ -16,7 +16,6 @@ from storage.canonical import encode
 from storage.errors import SourceError
 from storage.records import Image, Pair, Scene, Source
 from tasks import annotate, clean, degrade, mixture
-from tasks.annotators import open_annotator
 from tasks.image_statistics import statistics
 from tasks.judge import first_reason, judge
 
@@ -65,9 +64,8 @@ class Prober:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        chosen = options.annotate
-        self._depth = open_annotator(chosen.depth, options.device, chosen.depth_weights)
-        self._segments = open_annotator(chosen.segments, options.device, chosen.segments_weights)
+        self._depth = options.annotate.open("depth", options.device)
+        self._segments = options.annotate.open("segments", options.device)
         # On a GPU the time of this process is not that of the work.
         self._clock = time.process_time if options.device == "cpu" else time.perf_counter
         self._filters: dict[Subject, Mapping[str, Filter]] = {

@@ -1,7 +1,8 @@
 """Where a work shard is, in files beside its output, so that what kills a worker can be found and left out.
 
-`<output>.on` holds the key that is being worked on; `<output>.quarantine.json`, a JSON list, holds the keys that killed
-their worker twice, written by `tasks.retries`. The stage counts those as rejects with the reason "crash".
+`<output>.on` holds the key that is being worked on; `<output>.together` is there while images go through a model
+together; `<output>.quarantine.json`, a JSON list, holds the keys that killed their worker twice, written by
+`tasks.retries`. The stage counts those as rejects with the reason "crash".
 """
 
 import json
@@ -20,9 +21,23 @@ def working_on(shard: WorkShard, key: str) -> None:
         path.write_text(key)
 
 
+def may_work_together(shard: WorkShard) -> bool:
+    """Return whether images of `shard` may go through a model together, and note that they do.
+
+    Not after an attempt that died doing so: one by one the image that kills its worker is known.
+    """
+    path = Path(f"{shard.output}.together")
+    if path.exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return True
+
+
 def finished(shard: WorkShard) -> None:
     """Note that `shard` is on no key any more."""
-    Path(f"{shard.output}.on").unlink(missing_ok=True)
+    for suffix in ("on", "together"):
+        Path(f"{shard.output}.{suffix}").unlink(missing_ok=True)
 
 
 def quarantined(shard: WorkShard) -> frozenset[str]:

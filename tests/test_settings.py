@@ -36,7 +36,7 @@ def keys_said(text):
     """Yield the dotted name of every key that stands in a settings file, set, commented or unset."""
     table = ""
     for line in text.splitlines():
-        if match := re.match(r"\[([a-z_.]+)\]", line):
+        if match := re.match(r"\[([a-z0-9_.]+)\]", line):
             table = f"{match[1]}."
         elif match := re.match(r"(?:# ?)?([a-z_]+) (?:= |is not set)", line):
             yield f"{table}{match[1]}"

@@ -1,0 +1,367 @@
+"""Depth by a network: as transformers' own pipeline on the same checkpoint, and what is made of it."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+from scipy.ndimage import distance_transform_edt
+
+from flows.settings import parse_settings
+from storage import samples
+from storage.errors import SettingsError, ShardError
+from storage.ledger import read_table
+from storage.shards import read_member
+from tasks import annotate
+from tasks.annotators import midas, open_annotator
+from tasks.annotators._depth_edges import align
+from tasks.annotators.midas import Estimator, Options, inverse_depth
+from tests.test_clean import Bucket, png
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+PHOTOGRAPH = skimage.data.astronaut()[:120, :160]
+VIT = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 64}
+NECK = {"neck_hidden_sizes": [8, 8, 16, 16], "fusion_hidden_size": 16}
+
+
+def dpt():
+    return transformers.DPTConfig(**VIT, **NECK, backbone_out_indices=[0, 1, 2, 3])
+
+
+def hybrid():
+    neck = {"neck_hidden_sizes": [32, 64, 16, 16], "fusion_hidden_size": 16, "reassemble_factors": [1, 1, 1, 0.5]}
+    backbone = {"model_type": "bit", "global_padding": "same", "layer_type": "bottleneck", "depths": [1, 1, 1]}
+    backbone |= {
+        "hidden_sizes": [32, 64, 128, 128],
+        "embedding_size": 32,
+        "num_groups": 8,
+        "embedding_dynamic_padding": True,
+    }
+    backbone |= {"out_features": ["stage1", "stage2", "stage3"]}
+    sizes = {"backbone_featmap_shape": [1, 128, 4, 4], "backbone_out_indices": [0, 1, 2, 3]}
+    return transformers.DPTConfig(**VIT, **neck, **sizes, is_hybrid=True, backbone_config=backbone)
+
+
+def beit():
+    backbone = transformers.BeitConfig(
+        **VIT,
+        use_relative_position_bias=True,
+        reshape_hidden_states=False,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    return transformers.DPTConfig(backbone_config=backbone, **NECK)
+
+
+def depth_anything():
+    backbone = transformers.Dinov2Config(
+        **{**VIT, "image_size": 56, "patch_size": 14},
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+        out_indices=[1, 2, 3, 4],
+    )
+    return transformers.DepthAnythingConfig(backbone_config=backbone, reassemble_hidden_size=16, **NECK)
+
+
+CONFIGS = {"dpt": dpt, "hybrid": hybrid, "beit": beit, "depth_anything": depth_anything}
+KEEPING = {"depth_anything": {"size": {"height": 56, "width": 56}, "keep_aspect_ratio": True, "ensure_multiple_of": 14}}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A small checkpoint of each kind with random weights, as `save_pretrained` writes it, made when asked for."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            torch.manual_seed(0)
+            config = CONFIGS[name]()
+            model = getattr(transformers, midas.KINDS[config.model_type])(config)
+            _strengthen(model)
+            model.save_pretrained(made[name])
+            sizes = KEEPING.get(name, {"size": {"height": 64, "width": 64}})
+            transformers.DPTImageProcessor(**sizes).save_pretrained(made[name])
+        return made[name]
+
+    return make
+
+
+def _strengthen(model):
+    """Give a random network predictions that are positive and vary, as a trained one's do."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+        if name.startswith("head.") and name.endswith("bias"):
+            parameter.data += 1
+
+
+@pytest.fixture
+def folder(folders):
+    return folders("dpt")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_prediction_is_that_of_the_transformers_pipeline(name, folders):
+    import PIL.Image
+
+    pipeline = transformers.pipeline("depth-estimation", model=str(folders(name)), device="cpu")
+    expected = pipeline(PIL.Image.fromarray(PHOTOGRAPH))["predicted_depth"].numpy()
+    [found] = Estimator("cpu", str(folders(name)), Options()).disparity([PHOTOGRAPH])
+    assert found.shape == PHOTOGRAPH.shape[:2]
+    assert np.ptp(expected) > 0.01 * np.abs(expected).max() > 0
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ["dpt", "depth_anything"])
+def test_images_of_any_size_go_together_and_keep_their_order(name, folders):
+    images = [PHOTOGRAPH, PHOTOGRAPH[:60], PHOTOGRAPH[::-1].copy(), PHOTOGRAPH[:, :40], PHOTOGRAPH[:8, :8]]
+    estimator = Estimator("cpu", str(folders(name)), Options())
+    for image, together in zip(images, estimator.disparity(images), strict=True):
+        [alone] = estimator.disparity([image])
+        assert np.abs(alone - together).max() <= 1e-4 * np.abs(alone).max()
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_narrow_numbers_predict_nearly_the_same(dtype, folder):
+    exact, narrow = (
+        Estimator("cpu", str(folder), Options(dtype=kind)).disparity([PHOTOGRAPH])[0] for kind in ("fp32", dtype)
+    )
+    assert narrow.dtype == np.float32
+    assert np.abs(narrow - exact).max() < 0.05 * exact.max()
+
+
+@pytest.mark.slow
+def test_a_compiled_network_predicts_the_same(folder):
+    exact, compiled = (
+        Estimator("cpu", str(folder), Options(compile=is_compiled)).disparity([PHOTOGRAPH])[0]
+        for is_compiled in (False, True)
+    )
+    assert np.abs(compiled - exact).max() < 1e-3 * exact.max()
+
+
+def test_scale_goes_and_the_zero_of_the_network_stays():
+    disparity = np.linspace(0, 30, 10_000, dtype=np.float32).reshape(100, 100)
+    depth = inverse_depth(disparity)
+    assert np.allclose(depth, inverse_depth(7 * disparity), atol=1e-6)
+    assert (depth.min(), depth.max(), depth.dtype) == (0, 1, np.float32)
+    assert inverse_depth(disparity + 30).min() == pytest.approx(0.5, abs=0.01)  # a far wall is not the sky
+
+
+def test_a_few_near_pixels_do_not_set_the_scale():
+    disparity = np.full((100, 100), 2.0, np.float32)
+    disparity[:50] = 1
+    disparity[0, :12] = 500
+    assert np.allclose(np.unique(inverse_depth(disparity)), [0.5, 1])
+
+
+def test_a_flat_scene_stays_flat_and_an_empty_one_far():
+    assert np.ptp(inverse_depth(np.full((40, 40), 3.0, np.float32))) == 0
+    assert not inverse_depth(np.zeros((40, 40), np.float32)).any()
+
+
+def test_what_is_not_finite_is_an_error():
+    with pytest.raises(ShardError, match="not finite"):
+        inverse_depth(np.full((40, 40), np.inf, np.float32))
+
+
+def as_a_network_leaves_it(depth):
+    """Return depth as seen by a network of side 384, whose borders are a little soft, and resized to the image."""
+    coarse = cv2.GaussianBlur(cv2.resize(depth, (384, 384), interpolation=cv2.INTER_AREA), (0, 0), 1.5)
+    return np.clip(cv2.resize(coarse, depth.shape[::-1], interpolation=cv2.INTER_CUBIC), 0, 1)
+
+
+def test_borders_of_depth_lie_on_those_of_the_image():
+    rows, columns = np.mgrid[:600, :800]
+    disk = ((rows - 240) ** 2 + (columns - 330) ** 2 < 150**2).astype(np.float32)
+    image = np.where(disk[..., None] > 0, (210, 200, 190), (30, 40, 60)).astype(np.uint8)
+    soft = as_a_network_leaves_it(disk)
+    assert np.abs(align(soft, image) - disk).mean() < 0.3 * np.abs(soft - disk).mean()
+
+
+def test_errors_at_the_borders_of_measured_disparity_are_halved():
+    image, _, disparity = skimage.data.stereo_motorcycle()
+    known = np.isfinite(disparity)
+    filled = disparity[tuple(distance_transform_edt(~known, return_distances=False, return_indices=True))]
+    truth = np.kron(filled / filled.max(), np.ones((2, 2))).astype(np.float32)
+    border = cv2.morphologyEx(truth, cv2.MORPH_GRADIENT, np.ones((3, 3))) > 0.04
+    counted = (cv2.dilate(border.astype(np.uint8), np.ones((17, 17))) > 0) & np.kron(known, np.ones((2, 2), bool))
+    soft = as_a_network_leaves_it(truth)
+    aligned = align(soft, cv2.resize(image, truth.shape[::-1], interpolation=cv2.INTER_CUBIC))
+    before, after = (np.abs(depth - truth)[counted].mean() for depth in (soft, aligned))
+    assert after < 0.6 * before
+
+
+def test_flat_depth_and_slow_slopes_stay():
+    image = skimage.data.astronaut()
+    slope = np.broadcast_to(np.linspace(0.1, 0.9, 512, dtype=np.float32)[:, None], (512, 512))
+    assert np.abs(align(np.ascontiguousarray(slope), image) - slope).max() < 0.01
+    assert np.abs(align(np.full((512, 512), 0.3, np.float32), image) - 0.3).max() <= 0.5 / 4095
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (16, 500)])
+def test_every_size_is_aligned_in_range(shape):
+    rng = np.random.default_rng(0)
+    aligned = align(rng.random(shape, np.float32), rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+    assert aligned.shape == shape
+    assert 0 <= aligned.min() <= aligned.max() <= 1
+
+
+def test_the_annotator_makes_inverse_depth_in_range(folder):
+    annotator = open_annotator("midas", weights=str(folder), options=Options(batch=2))
+    depth = annotator.annotate(PHOTOGRAPH)
+    assert (annotator.kind, depth.dtype, depth.shape) == ("depth", np.float32, PHOTOGRAPH.shape[:2])
+    assert 0 <= depth.min() < depth.max() <= 1
+    assert annotator.backend.startswith("midas-1:")
+    found = annotator.annotate_all([PHOTOGRAPH] * 3)
+    assert len(found) == 3
+    assert all(np.abs(item - depth).max() <= 2 / 4095 for item in found)
+
+
+def test_another_checkpoint_has_another_name(folders):
+    names = {open_annotator("midas", weights=str(folders(name))).backend for name in ("dpt", "beit")}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda state: state.pop("head.head.0.bias"), ShardError, "expected but not found: head.head.0.bias"),
+        (lambda state: state.update(surplus=torch.zeros(1)), ShardError, "found but not expected: surplus"),
+        (lambda state: state.update({"head.head.0.bias": torch.zeros(3)}), ShardError, "shape: head.head.0.bias"),
+    ],
+)
+def test_keys_that_do_not_fit_are_named(folder, tmp_path, change, error, message):
+    from safetensors.torch import load_file, save_file
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    state = load_file(copy / "model.safetensors")
+    change(state)
+    save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(error) as caught:
+        open_annotator("midas", weights=str(copy))
+    assert str(copy) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_what_the_network_never_uses_may_be_absent(folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    state = load_file(copy / "model.safetensors")
+    unused = [name for name in state if name.startswith("neck.fusion_stage.layers.0.residual_layer1.")]
+    assert len(unused) == 4
+    save_file({name: state[name] for name in state if name not in unused}, copy / "model.safetensors", {"format": "pt"})
+    first, second = (Estimator("cpu", str(path), Options()).disparity([PHOTOGRAPH])[0] for path in (folder, copy))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda path: (path / "config.json").unlink(), SettingsError, "holds no config.json"),
+        (lambda path: (path / "config.json").write_text("[1]"), ShardError, "config.json is not the configuration"),
+        (lambda path: (path / "config.json").write_text('{"model_type": "bert"}'), SettingsError, "'bert' model"),
+        (
+            lambda path: (path / "config.json").write_text(
+                json.dumps({"model_type": "depth_anything", "depth_estimation_type": "metric"})
+            ),
+            SettingsError,
+            "metric model",
+        ),
+        (lambda path: (path / "preprocessor_config.json").unlink(), SettingsError, "preprocessor_config.json"),
+        (lambda path: (path / "model.safetensors").unlink(), SettingsError, "holds no .safetensors"),
+        (
+            lambda path: (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-9]),
+            ShardError,
+            "model.safetensors is not a whole safetensors file",
+        ),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_told_in_one_sentence(folder, tmp_path, spoil, error, message):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    spoil(copy)
+    with pytest.raises(error) as caught:
+        open_annotator("midas", weights=str(copy))
+    assert str(copy) in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"depth": "midas"}, "depth_weights"),
+        ({"depth_weights": "somewhere"}, "needs no weights"),
+        ({"midas": {"batch": 4}}, "no annotation is made by midas"),
+        ({"depth": "midas", "depth_weights": "x", "midas": {"bach": 4}}, "did you mean batch"),
+        ({"depth": "midas", "depth_weights": "x", "midas": {"dtype": "int8"}}, "annotate.midas.dtype"),
+        ({"segments": "sam2", "segments_weights": "x", "sam2": {"iou": 2}}, "annotate.sam2.iou"),
+    ],
+)
+def test_settings_that_would_be_ignored_or_fail_are_refused(table, message, tmp_path):
+    content = {"seed": 1, "output": "out", "source": {"folder": "in"}, "annotate": table}
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(content, origin="build.toml", base=tmp_path)
+    assert message in str(caught.value)
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """A work shard of five clean photographs, with one that has no file of its own left to read."""
+    bucket = Bucket(tmp_path)
+    for index in range(5):
+        part = skimage.data.astronaut()[40 * index : 40 * index + 160, 100 : 340 - 20 * (index % 2)]
+        bucket.add(f"{index}.png", png(np.ascontiguousarray(part)))
+    bucket.clean()
+    return bucket.shard("annotate", "annotate/b0", (str(tmp_path / "clean/b0"),), ())
+
+
+class Counting:
+    """A runner whose depth annotator counts how many images it was given at a time."""
+
+    def __init__(self, weights, *, batch):
+        options = annotate.Options(depth="midas", depth_weights=weights, midas=Options(batch=batch))
+        self.runner, self.groups = annotate.open(options, "cpu"), []
+        inner = self.runner._depth
+        together = lambda images: self.groups.append(len(images)) or inner.annotate_batch(images)  # noqa: E731
+        self.runner._depth = dataclasses.replace(inner, annotate_batch=together)
+
+
+def depths(shard):
+    rows = {row["key"]: row for row in read_table(Path(shard.output + ".parquet"))}
+    return {
+        key: samples.decode_depth(read_member(Path(shard.output + ".tar"), row["depth_offset"], row["depth_size"]))
+        for key, row in rows.items()
+    }
+
+
+def test_a_work_shard_is_annotated_in_batches(folder, shard):
+    single, batched = (Counting(str(folder), batch=batch) for batch in (1, 2))
+    assert single.runner.run(shard).kept == 5
+    expected = depths(shard)
+    assert batched.runner.run(shard).kept == 5
+    assert (single.groups, batched.groups) == ([1] * 5, [2, 2, 1])
+    assert depths(shard).keys() == expected.keys()
+    assert all(np.abs(depth - expected[key]).max() <= 2 / 4095 for key, depth in depths(shard).items())
+
+
+def test_after_a_death_images_go_one_by_one_so_that_the_right_one_is_blamed(folder, shard):
+    def die(images):
+        raise KeyboardInterrupt
+
+    counting = Counting(str(folder), batch=4)
+    alive = counting.runner._depth
+    counting.runner._depth = dataclasses.replace(alive, annotate_batch=die)
+    with pytest.raises(KeyboardInterrupt):
+        counting.runner.run(shard)
+    counting.runner._depth = alive
+    counting.runner.run(shard)
+    assert counting.groups == [1] * 5
+    counting.runner.run(shard)
+    assert counting.groups[5:] == [4, 1]
+    assert not list(Path(shard.output).parent.glob("*.together"))

@@ -1,0 +1,333 @@
+"""SAM-2 segments: by a fake that knows the truth, and by random checkpoints of both formats as by their libraries."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import skimage.data
+
+from storage.errors import SettingsError, ShardError
+from tasks.annotators import open_annotator, sam2
+from tasks.annotators._sam2_models import _configuration, open_model
+from tasks.pickles import convert_pickle
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sam2")
+transformers = pytest.importorskip("transformers")
+
+PHOTOGRAPH = skimage.data.astronaut()[:240, :320]
+# Thresholds that a part of the masks of each random checkpoint meets.
+PACKAGE = sam2.Options(points_per_side=3, iou=0.5, stability=0.77, points_per_batch=5)
+FOLDER = sam2.Options(points_per_side=3, iou=0.5, stability=0.55, points_per_batch=5)
+
+
+class Oracle:
+    """A segmenter that finds whatever has the colour of the point; of its three masks only the first is good."""
+
+    def __init__(self):
+        self.embedded = []
+
+    def embed(self, images):
+        self.embedded.append(len(images))
+        return list(images)
+
+    def masks(self, embedding, points):
+        height, width = embedding.shape[:2]
+        logits, scores = torch.full((len(points), 3, height, width), -9.0), torch.zeros(len(points), 3)
+        for index, (column, row) in enumerate(points.tolist()):
+            colour = embedding[int(row * height), int(column * width)]
+            logits[index, 0][torch.from_numpy((embedding == colour).all(axis=2))] = 9.0
+            scores[index, 0] = 0.95
+        return logits, scores
+
+
+def coloured(shape=(130, 200)):
+    """Return an image of five things on a ground, and its true labels."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    truth = np.zeros(shape, np.uint8)
+    for label, (row, column, radius) in enumerate(
+        [(0.3, 0.2, 0.16), (0.5, 0.6, 0.3), (0.8, 0.15, 0.1), (0.2, 0.85, 0.12), (0.9, 0.9, 0.09)], start=1
+    ):
+        truth[np.hypot(rows - row * shape[0], columns - column * shape[1]) < radius * min(shape)] = label
+    colours = np.random.default_rng(0).integers(0, 256, (6, 3), dtype=np.uint8)
+    return colours[truth], truth
+
+
+def same_partition(labels, truth):
+    pairs = np.unique(np.stack([labels.ravel(), truth.ravel()]), axis=1)
+    return len(pairs[0]) == len(np.unique(labels)) == len(np.unique(truth))
+
+
+def test_what_the_model_knows_becomes_labels_by_falling_area():
+    image, truth = coloured()
+    [labels] = sam2.segments(Oracle(), [image], sam2.Options(points_per_side=14))
+    assert labels.dtype == np.uint8
+    assert same_partition(labels, truth)
+    assert np.all(np.diff(np.bincount(labels.ravel())) <= 0)
+
+
+@pytest.mark.parametrize("tile", [64, 100])
+def test_tiles_find_what_the_whole_image_shows(tile):
+    image, truth = coloured()
+    [labels] = sam2.segments(Oracle(), [image], sam2.Options(points_per_side=12, tile=tile))
+    for thing in np.unique(truth):  # but for slivers that no point of a tile's grid hits
+        label = np.bincount(labels[truth == thing]).argmax()
+        assert np.mean((labels == label) == (truth == thing)) > 0.995
+
+
+def test_images_of_any_size_share_batches_and_keep_their_order():
+    sizes, oracle = [(130, 150), (90, 70), (64, 64), (70, 130)], Oracle()
+    images, truths = zip(*(coloured(shape) for shape in sizes), strict=True)
+    found = sam2.segments(oracle, images, sam2.Options(points_per_side=12, batch=2, tile=100))
+    assert all(same_partition(labels, truth) for labels, truth in zip(found, truths, strict=True))
+    assert max(oracle.embedded) == 2
+
+
+def test_bad_and_unstable_masks_are_dropped():
+    image, _ = coloured()
+    assert sam2.segments(Oracle(), [image], sam2.Options(points_per_side=8, iou=0.96))[0].max() == 0
+
+    class Unstable(Oracle):
+        def masks(self, embedding, points):
+            logits, scores = super().masks(embedding, points)
+            return logits / 18, scores  # no logit is beyond the offset
+
+    assert sam2.segments(Unstable(), [image], sam2.Options(points_per_side=8))[0].max() == 0
+
+
+def test_the_grid_is_that_of_the_published_generator():
+    from sam2.utils.amg import build_point_grid
+
+    assert np.allclose(sam2.grid(7), build_point_grid(7), atol=1e-7)
+
+
+@pytest.fixture(scope="module")
+def package_file(tmp_path_factory):
+    """SAM-2.1 tiny with random weights as published: a .pt with the state dict under "model", converted."""
+    from sam2.build_sam import build_sam2
+
+    folder = tmp_path_factory.mktemp("package")
+    torch.manual_seed(0)
+    model = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu", apply_postprocessing=False)
+    for head in model.sam_mask_decoder.output_hypernetworks_mlps:
+        head.layers[-1].weight.data *= 60  # so that logits are about as large as a trained model's
+    torch.save({"model": model.state_dict()}, folder / "sam2.1_hiera_tiny.pt")
+    convert_pickle(folder / "sam2.1_hiera_tiny.pt", folder / "sam2.1_hiera_tiny.safetensors")
+    (folder / "sam2.1_hiera_tiny.pt").unlink()
+    return folder / "sam2.1_hiera_tiny.safetensors"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small Sam2Model with random weights as `save_pretrained` writes it."""
+    path = tmp_path_factory.mktemp("transformers")
+    torch.manual_seed(1)
+    backbone = {"hidden_size": 8, "blocks_per_stage": [1, 2, 2, 1], "embed_dim_per_stage": [8, 16, 32, 64]}
+    backbone |= {
+        "num_attention_heads_per_stage": [1, 1, 2, 2],
+        "global_attention_blocks": [4],
+        "image_size": [128, 128],
+    }
+    vision = {"backbone_config": {"model_type": "sam2_hiera_det_model", **backbone}, "fpn_hidden_size": 32}
+    vision |= {"backbone_channel_list": [64, 32, 16, 8], "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]]}
+    config = transformers.Sam2Config(
+        vision_config=vision,
+        prompt_encoder_config={"hidden_size": 32, "image_size": 128},
+        mask_decoder_config={"hidden_size": 32, "mlp_dim": 32, "iou_head_hidden_dim": 32, "num_attention_heads": 2},
+    )
+    model = transformers.Sam2Model(config)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)  # so that logits are about as large as a trained model's
+    model.save_pretrained(path)
+    sizes = {"size": {"height": 128, "width": 128}, "mask_size": {"height": 32, "width": 32}}
+    transformers.Sam2ImageProcessor(**sizes).save_pretrained(path)
+    return path
+
+
+def published_masks(file):
+    """Return the masks that Meta's own generator makes of the photograph."""
+    from safetensors.torch import load_file
+    from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+    from sam2.build_sam import build_sam2
+
+    model = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu", apply_postprocessing=False)
+    model.load_state_dict(load_file(file))
+    generator = SAM2AutomaticMaskGenerator(
+        model,
+        points_per_side=3,
+        pred_iou_thresh=PACKAGE.iou,
+        stability_score_thresh=PACKAGE.stability,
+        box_nms_thresh=1.0,
+    )
+    return [(item["segmentation"], item["stability_score"]) for item in generator.generate(PHOTOGRAPH)]
+
+
+def our_masks(weights, options, image=PHOTOGRAPH):
+    model = open_model(weights, "cpu")
+    with torch.inference_mode():
+        found = sam2.masks_of(model, model.embed([image])[0], image.shape[:2], options)
+    bits = [np.zeros(image.shape[:2], bool) for _ in found]
+    for canvas, item in zip(bits, found, strict=True):
+        canvas[item.box.row :, item.box.column :][: item.box.height, : item.box.width] = item.bits
+    return [(canvas, item.stability) for canvas, item in zip(bits, found, strict=True)]
+
+
+def assert_same_masks(ours, theirs):
+    assert 3 < len(ours) == len(theirs) < 27
+    for (bits, _), expected in zip(ours, theirs, strict=True):
+        assert np.mean(bits != expected) < 1e-4  # a pixel whose logit is 0 within rounding
+
+
+@pytest.fixture
+def with_duplicates(monkeypatch):
+    """Keep masks with like boxes, for random networks make no others; the fake's tests cover their suppression."""
+    monkeypatch.setattr(sam2, "SAME_BOX", 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the package compiles its transforms by TorchScript
+@pytest.mark.usefixtures("with_duplicates")
+def test_masks_of_a_converted_checkpoint_are_those_of_the_sam2_package(package_file):
+    ours, theirs = our_masks(package_file, PACKAGE), published_masks(package_file)
+    assert_same_masks(ours, [bits for bits, _ in theirs])
+    assert np.allclose([stability for _, stability in ours], [stability for _, stability in theirs], atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_logits_are_those_of_the_sam2_package(package_file):
+    from safetensors.torch import load_file
+    from sam2.build_sam import build_sam2
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+    model = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu", apply_postprocessing=False)
+    model.load_state_dict(load_file(package_file))
+    predictor = SAM2ImagePredictor(model)
+    predictor.set_image(PHOTOGRAPH)
+    point = np.array([[0.3, 0.6]], np.float32)
+    _, expected, low = predictor.predict(point * PHOTOGRAPH.shape[1::-1], np.ones(1))
+    ours = open_model(package_file, "cpu")
+    with torch.inference_mode():
+        logits, scores = ours.masks(ours.embed([PHOTOGRAPH])[0], torch.from_numpy(point))
+    assert np.abs(scores[0].numpy() - expected).max() < 1e-4
+    assert np.abs(logits[0].clamp(-32, 32).numpy() - low).max() < 1e-4 * np.abs(low).max()
+
+
+@pytest.mark.usefixtures("with_duplicates")
+def test_masks_are_those_of_the_transformers_pipeline(folder):
+    import PIL.Image
+
+    square = PHOTOGRAPH[:, :240]  # of others the pipeline lays its points over a part only
+    generate = transformers.pipeline("mask-generation", model=str(folder), device="cpu")
+    found = generate(
+        PIL.Image.fromarray(square),
+        points_per_crop=3,
+        pred_iou_thresh=FOLDER.iou,
+        stability_score_thresh=FOLDER.stability,
+        crops_nms_thresh=1.0,
+    )
+    assert_same_masks(our_masks(folder, FOLDER, square), [np.asarray(bits) for bits in found["masks"]])
+
+
+@pytest.mark.parametrize("format_name", ["folder", pytest.param("package_file", marks=pytest.mark.slow)])
+def test_the_annotator_makes_labels_of_the_size_of_the_image(format_name, request):
+    weights = request.getfixturevalue(format_name)
+    annotator = open_annotator("sam2", weights=str(weights), options=FOLDER)
+    labels = annotator.annotate(PHOTOGRAPH)
+    assert (annotator.kind, labels.dtype, labels.shape) == ("segments", np.uint8, PHOTOGRAPH.shape[:2])
+    assert len(np.unique(labels)) > 1
+    assert annotator.backend.startswith("sam2-1:")
+    together = annotator.annotate_all([PHOTOGRAPH, PHOTOGRAPH[:100]])
+    assert np.mean(together[0] != labels) < 1e-3
+
+
+def test_bf16_finds_nearly_the_same(folder):
+    [exact], [coarse] = (
+        open_annotator("sam2", weights=str(folder), options=FOLDER.model_copy(update={"dtype": dtype})).annotate_all(
+            [PHOTOGRAPH]
+        )
+        for dtype in ("fp32", "bf16")
+    )
+    areas = [np.sort(np.bincount(labels.ravel(), minlength=255))[::-1] / labels.size for labels in (exact, coarse)]
+    assert np.abs(areas[0] - areas[1]).max() < 0.1
+
+
+@pytest.mark.parametrize("size", ["t", "s", "b+", "l"])
+@pytest.mark.parametrize("version", ["sam2", "sam2.1"])
+def test_the_configuration_is_told_by_the_names(version, size, tmp_path):
+    from sam2.build_sam import build_sam2
+
+    name = f"configs/{version}/{version}_hiera_{size}.yaml"
+    with torch.device("meta"):
+        state = build_sam2(name, None, device="meta", apply_postprocessing=False).state_dict()
+    assert _configuration(tmp_path, state) == name
+
+
+def rewritten(source, target, change):
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(source)
+    change(state)
+    save_file(state, target, metadata={"format": "pt"})
+
+
+def test_a_checkpoint_of_the_package_that_does_not_fit_names_file_and_keys(package_file, tmp_path):
+    def change(state):
+        state["surplus.weight"] = state.pop("no_mem_embed")
+        state["no_mem_pos_enc"] = torch.zeros(3)
+
+    rewritten(package_file, tmp_path / "x.safetensors", change)
+    with pytest.raises(ShardError) as caught:
+        open_annotator("sam2", weights=str(tmp_path / "x.safetensors"))
+    for part in ("x.safetensors", "not found: no_mem_embed", "not expected: surplus.weight", "shape: no_mem_pos_enc"):
+        assert part in str(caught.value)
+
+
+def test_another_model_is_no_sam2(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"conv.weight": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(ShardError, match=r"x\.safetensors is no SAM-2 state dict: expected .* found 0 .* conv\.weight"):
+        open_annotator("sam2", weights=str(tmp_path / "x.safetensors"))
+
+
+def test_a_truncated_checkpoint_of_the_package_is_named(package_file, tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(package_file.read_bytes()[:-1000])
+    with pytest.raises(ShardError, match=r"x\.safetensors is not a whole safetensors file"):
+        open_annotator("sam2", weights=str(tmp_path / "x.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda path: (path / "model.safetensors").unlink(), SettingsError, r"no \.safetensors"),
+        (lambda path: (path / "preprocessor_config.json").unlink(), ShardError, "preprocessor_config"),
+        (lambda path: (path / "model.safetensors").write_bytes(b"12345678{}"), ShardError, "not a whole"),
+        (
+            lambda path: rewritten(
+                path / "model.safetensors", path / "model.safetensors", lambda state: state.pop("no_memory_embedding")
+            ),
+            ShardError,
+            "expected but not found: no_memory_embedding",
+        ),
+        (
+            lambda path: (path / "config.json").write_text(
+                json.dumps(json.loads((path / "config.json").read_text()) | {"model_type": "bert"})
+            ),
+            SettingsError,
+            "is of a 'bert' model",
+        ),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_told_in_one_sentence(folder, tmp_path, spoil, error, message):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    spoil(copy)
+    with pytest.raises(error, match=message) as caught:
+        open_annotator("sam2", weights=str(copy))
+    assert str(copy) in str(caught.value)
+
+
+def test_a_place_where_nothing_is_is_told():
+    with pytest.raises(SettingsError, match="no file or folder"):
+        open_annotator("sam2", weights="nowhere/at/all")
