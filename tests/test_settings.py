@@ -132,7 +132,10 @@ def test_a_missing_file_is_told_how_to_make_one(tmp_path):
 
 
 def test_weights_are_found_beside_the_file_and_published_without_their_place(tmp_path):
-    tables = {"annotate": {"depth_weights": "models/dpt"}, "filters": {"clip": {"weights": f"a/b@{'0' * 40}"}}}
+    tables = {
+        "annotate": {"depth": "midas", "depth_weights": "models/dpt"},
+        "filters": {"clip": {"weights": f"a/b@{'0' * 40}"}},
+    }
     content = {"seed": 1, "output": "o", "source": {"folder": "f"}, **tables}
     settings = parse_settings(content, origin="test", base=tmp_path)
     assert settings.annotate.depth_weights == str(tmp_path / "models" / "dpt")
