@@ -217,6 +217,16 @@ def report(dataset: Path, as_json: bool) -> int:
 
 
 @pairforge.command()
+@click.argument("file", metavar="BENCH.toml", type=click.Path(path_type=Path))
+@with_json
+def evaluate(file: Path, as_json: bool) -> int:
+    """Score restored pictures by RealIR-Bench's protocol, or against the ground truth; run it again, it resumes."""
+    from flows.commands.evaluate import evaluate_command
+
+    return evaluate_command(file, as_json=as_json)
+
+
+@pairforge.command()
 @click.argument("file", metavar="[build.toml]", type=click.Path(path_type=Path), default=Path("build.toml"))
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @with_json

@@ -1,0 +1,83 @@
+"""`pairforge evaluate`: score restored pictures by RealIR-Bench's protocol or against the ground truth."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flows.bench_page import NAME, write_page
+from flows.bench_settings import read_bench
+from flows.console import Console, duration
+from flows.evaluate import Evaluation, evaluate
+from storage.canonical import plain
+from storage.files import publish_bytes
+from training.benchmark import Score
+
+MOST_LISTED = 12  # pictures without a score that the terminal lists
+
+
+def evaluate_command(file: Path, *, as_json: bool) -> int:
+    """Run the benchmark in `file` and write its results; returns the exit status."""
+    console = Console(as_json=as_json)
+    settings = read_bench(file)
+    began = time.monotonic()
+
+    def progress(done: int, of: int) -> None:
+        left = (time.monotonic() - began) / done * (of - done)
+        told = f"measured {done} of {of} pictures" + (f", {duration(left)} left" if done < of else "")
+        console.doing(told)
+        console.progress(told, final=done == of)
+
+    with console.busy("looking for pictures and loading models"):
+        found = evaluate(settings, progress)
+        console.doing("writing the results")
+        written = write(found)
+    console.result(found.content() | {"files": written}, "\n".join([*_lines(found), "", *written.values()]))
+    return 0
+
+
+def write(found: Evaluation) -> dict[str, str]:
+    """Write `bench.json` and `bench.html` into the output folder and return their paths."""
+    output = Path(found.settings.output)
+    content = found.content() | {"outcomes": plain(found.outcomes)}
+    publish_bytes(output / "bench.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    return {"json": str(output / "bench.json"), "html": str(write_page(found, output / NAME))}
+
+
+def _lines(found: Evaluation) -> list[str]:
+    columns = list(found.titles)
+    rows = [
+        [name, str(part.pictures), f"{part.coverage:.0%}", *(_shown(part.scores.get(column)) for column in columns)]
+        for name, part in found.scores.items()
+    ]
+    lines = [found.title, "", *_aligned([["task", "n", "scored", *found.titles.values()], *rows])]
+    if found.unscored:
+        counted = ", which count as no gain" if found.grader else ""
+        lines += ["", f"{len(found.unscored)} pictures without a score{counted}:"]
+        lines += [f"  {item.name}: {item.reason}" for item in found.unscored[:MOST_LISTED]]
+        lines += [f"  and {len(found.unscored) - MOST_LISTED} more"] * (len(found.unscored) > MOST_LISTED)
+    if found.unmatched:
+        lines += ["", f"{len(found.unmatched)} restored pictures are nobody's, such as {found.unmatched[0]}"]
+    return lines + (["", *_published_lines(found.published)] if found.published else [])
+
+
+def _published_lines(published: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+    rows = [[model, *(f"{value:.3f}" for value in row["average"])] for model, row in published.items()]
+    names = ["LPS", "RS", "FS"] if len(rows[0]) == 4 else ["PSNR", "SSIM"]
+    return _aligned([["published averages", *names], *rows])
+
+
+def _shown(score: Score | None) -> str:
+    if score is None or score.value is None:
+        return "-"
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
