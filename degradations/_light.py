@@ -58,9 +58,9 @@ def luminance(light: Light) -> Light:
 def expand_highlights(frame: Frame, params: Any, scene: Scene) -> Frame:
     """Return `frame` with clipped highlights brighter than white, by `params.highlights` (0 leaves them).
 
-    An 8-bit photograph says 1 for everything from white to the sun. Only channels above 0.97, which cannot be told
-    from clipped ones, gain light, so that clipping gives the clean image back within three codes. A pixel of which one
-    channel alone is clipped is a colour rather than a lamp: it gains a ninth, else pale walls would cast blue.
+    An 8-bit photograph says 1 for everything from white to the sun. Only pixels of which all channels are above 0.97,
+    and cannot be told from clipped ones, gain light, the same in each, so that clipping gives the clean image back
+    within three codes. Where a channel is not clipped the colour is known: a pale sky would turn violet.
     """
     if params.highlights == 0 or scene.image.max() < _NEARLY_WHITE:
         return frame
@@ -74,8 +74,7 @@ def brightened(image: Image, highlights: float) -> Light:
     for top in range(0, len(image), rows):
         strip = image[top : top + rows]
         if strip.max() >= _NEARLY_WHITE:
-            over = cv2.LUT(strip, _OVER)
-            lamp = cv2.transform(over, np.full((3, 3), 1 / 3, np.float32))
-            gain = cv2.multiply(cv2.multiply(lamp, lamp), over, scale=highlights)
-            light[top : top + rows] += gain.reshape(strip.shape)
+            red, green, blue = cv2.split(cv2.LUT(strip, _OVER))
+            gain = cv2.pow(cv2.min(cv2.min(red, green), blue), 3) * np.float32(highlights)
+            light[top : top + rows] += gain.reshape(*strip.shape[:2], 1)
     return light

@@ -24,9 +24,9 @@ def brightened(codes: Tensor, highlights: Sequence[float]) -> Tensor:
     """Return the linear light of `codes` (B, 3, H, W), clipped places up to 1 + `highlights` of each sample."""
     light = decode(codes)
     over = ((light - _CLIPPING) / (1 - _CLIPPING)).clamp_(min=0).square_()
-    lamp = over.mean(dim=1, keepdim=True)
+    lamp = over.amin(dim=1, keepdim=True)
     gains = torch.tensor(highlights, dtype=torch.float32, device=codes.device)[:, None, None, None]
-    return light.add_(lamp.square() * over * gains)
+    return light.add_(lamp**3 * gains)
 
 
 @cache
