@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from filters._vlm import Vlm
 from flows.tables import fields_at, read_table, sentence
 from storage.errors import SettingsError
+from tasks.bench_restore import Prompts
 from training.benchmark import RESAMPLES, SEED
 
 Protocol = Literal["realir", "reference", "foundir"]
@@ -28,13 +29,27 @@ class PictureSettings(BaseModel, frozen=True, extra="forbid"):
     index: a table of name and task. task: that of pictures which neither folder nor index names.
     """
 
-    restored: str
+    restored: str = ""
     degraded: str = ""
     clean: str = ""
     index: str = ""
     task: str = ""
     split: Literal["train", "validation"] = "validation"
     columns: ColumnSettings = ColumnSettings()
+
+
+class RestoreSettings(BaseModel, frozen=True, extra="forbid"):
+    """A restorer to run on the degraded pictures first.
+
+    weights: as `pairforge restore` takes them. prompts: one fixed instruction, as in the paper's protocol, or one per
+    task. prefix: file with the text before the image that a bundle was trained with. steps: None for its usual ones.
+    """
+
+    weights: str
+    prompts: Prompts = "fixed"
+    seed: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[int, Field(ge=1)] | None = None
+    prefix: str = ""
 
 
 class LpipsSettings(BaseModel, frozen=True, extra="forbid"):
@@ -50,13 +65,14 @@ class GraderSettings(Vlm, frozen=True):
 
 
 class BenchSettings(BaseModel, frozen=True, extra="forbid"):
-    """A whole benchmark. `output` and `pictures.restored` have no default.
+    """A whole benchmark. `output` has no default, and what is scored is named: `pictures.restored`, or `restore`.
 
     seed, resamples: of the bootstrap intervals.
     """
 
     output: str
     pictures: PictureSettings
+    restore: RestoreSettings | None = None
     protocol: Protocol = "realir"
     name: Annotated[str, Field(max_length=80)] = "restorer"
     grader: GraderSettings = GraderSettings()
@@ -70,6 +86,10 @@ class BenchSettings(BaseModel, frozen=True, extra="forbid"):
         needed = "degraded" if self.protocol == "realir" else "clean"
         if not getattr(self.pictures, needed):
             raise ValueError(f"protocol {self.protocol} needs pictures.{needed}, which is not set")
+        if bool(self.pictures.restored) == bool(self.restore):
+            raise ValueError("name either pictures.restored, the outputs, or a [restore] table with the weights to run")
+        if self.restore and not self.pictures.degraded:
+            raise ValueError("[restore] needs pictures.degraded, which is not set")
         if self.protocol == "realir" and self.grader.kind == "vlm":
             if not (self.grader.url or self.grader.weights):
                 raise ValueError('no grader is named: set grader.url or grader.weights, or grader.kind = "embedded"')
@@ -103,9 +123,13 @@ def _absolute(settings: BenchSettings, base: Path) -> BenchSettings:
     output = path(settings.output)
     answers = path(settings.grader.answers) or str(Path(output) / ".answers")
     grader = {"weights": reference(settings.grader.weights), "answers": answers}
+    restore = settings.restore and settings.restore.model_copy(
+        update={name: path(getattr(settings.restore, name)) for name in ("weights", "prefix")}
+    )
     return settings.model_copy(
         update={
             "output": output,
+            "restore": restore,
             "pictures": settings.pictures.model_copy(update=pictures),
             "grader": settings.grader.model_copy(update=grader),
             "lpips": settings.lpips.model_copy(update={"weights": reference(settings.lpips.weights)}),

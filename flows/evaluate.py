@@ -4,26 +4,30 @@
 either says when it was made: the same pictures, models and settings give the same bytes.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filters import _embedded_grade
 from filters._vlm import open_vlm
 from filters._vlm_answers import Answers
-from flows.bench_settings import BenchSettings
+from flows.bench_settings import BenchSettings, RestoreSettings
 from flows.dataset import Dataset
-from storage.canonical import plain
+from storage.canonical import digest, plain
 from storage.errors import SettingsError
 from storage.files import sha256_of
-from storage.weights import locate
+from storage.weights import identity, locate
 from tasks import evaluate as measuring
+from tasks.bench_restore import restore_all
 from tasks.evaluate import Distance, Grade, Progress
 from tasks.gallery import Gallery, folder_gallery, foundir_gallery, read_index, with_index
 from tasks.gallery_parquet import Columns, parquet_gallery
 from training.benchmark import Outcome, TaskScores, realir, reference
 from training.published import foundir_table, realir_table
+
+Told = Callable[[str, int, int], None]
 
 FORMAT_VERSION = 1
 TITLES = {
@@ -39,6 +43,12 @@ TITLES = {
     "input_ssim": "input SSIM",
 }
 _MOST_NAMED = 3  # pictures named in an error
+_PATHS = {
+    "pictures": ("restored", "degraded", "clean", "index"),
+    "restore": ("weights", "prefix"),
+    "grader": ("weights",),
+    "lpips": ("weights",),
+}
 
 _Measured = tuple[list[Outcome], dict[str, TaskScores], str, Distance | None]  # with the words for grader and distance
 
@@ -96,9 +106,9 @@ class Evaluation:
     def _settings(self) -> dict[str, Any]:
         """Return what decides the figures, folders by their last name: where they lie is nobody's business."""
         found: dict[str, Any] = self.settings.model_dump(mode="json", exclude={"output"})
-        for table, names in (("pictures", ("restored", "degraded", "clean", "index")), ("grader", ("weights",))):
-            found[table] |= {name: Path(found[table][name]).name for name in names}
-        found["lpips"]["weights"] = Path(found["lpips"]["weights"]).name
+        for table, names in _PATHS.items():
+            if found[table]:
+                found[table] |= {name: Path(found[table][name]).name for name in names}
         return found
 
     def content(self) -> dict[str, Any]:
@@ -124,17 +134,19 @@ class Evaluation:
         }
 
 
-def evaluate(settings: BenchSettings, progress: Progress = lambda done, of: None) -> Evaluation:
-    """Run the benchmark; answers and distances that are in its folder are not asked for again.
+def evaluate(settings: BenchSettings, told: Told = lambda what, done, of: None) -> Evaluation:
+    """Run the benchmark; what its folder holds, restored pictures, answers and distances, is not made again.
+
+    told: called with "restored" or "measured", how many pictures are, and of how many.
 
     Raises SettingsError when there is nothing to measure, TransientError when the grader cannot be reached.
     """
-    degraded, clean, restored = _galleries(settings)
+    degraded, clean, restored = _galleries(settings, told)
     inputs = degraded if settings.protocol == "realir" else clean
     assert inputs is not None, "the settings say so"
     _check_match(inputs, restored)
     measure = _against_input if settings.protocol == "realir" else _against_truth
-    outcomes, scores, grader, distance = measure(settings, inputs, degraded, restored, progress)
+    outcomes, scores, grader, distance = measure(settings, inputs, degraded, restored, partial(told, "measured"))
     return Evaluation(
         settings=settings,
         grader=grader,
@@ -185,11 +197,34 @@ def dataset_gallery(root: Path, *, side: str, split: str) -> Gallery:
     return Gallery(title=str(root), tasks={key: row["name"] for key, row in kept.items()}, read=read)
 
 
-def _galleries(settings: BenchSettings) -> tuple[Gallery | None, Gallery | None, Gallery]:
-    pictures = settings.pictures
-    sides = {"degraded": pictures.degraded, "clean": pictures.clean, "restored": pictures.restored}
-    found = {side: gallery(path, settings, side=side) for side, path in sides.items() if path}
+def _galleries(settings: BenchSettings, told: Told) -> tuple[Gallery | None, Gallery | None, Gallery]:
+    places = {side: getattr(settings.pictures, side) for side in ("degraded", "clean", "restored")}
+    found = {side: gallery(path, settings, side=side) for side, path in places.items() if path}
+    if settings.restore:
+        found["restored"] = _restored(settings, settings.restore, found["degraded"], partial(told, "restored"))
     return found.get("degraded"), found.get("clean"), found["restored"]
+
+
+def _restored(settings: BenchSettings, wanted: RestoreSettings, degraded: Gallery, progress: Progress) -> Gallery:
+    """Run the restorer on what it has not restored yet; another one, or other options, have a folder of their own."""
+    from training import restorers
+    from training.restoring import restore
+
+    prefix = Path(wanted.prefix).read_text(encoding="utf-8") if wanted.prefix else None
+    restorer = restorers.load(Path(wanted.weights), restorers.Placing(device=settings.device, prefix=prefix))
+    usual = restorers.sampling_of(restorer.model.params)
+    sampling = replace(usual, seed=wanted.seed, steps=wanted.steps or usual.steps)
+    notes = Path(settings.grader.answers) / "models.json"
+    name = digest([identity(wanted.weights, notes=notes), plain(sampling), wanted.prompts, prefix])
+    folder = Path(settings.output) / "restored" / name[:16]
+    restore_all(
+        degraded,
+        folder,
+        lambda image, prompt: restore(restorer, image, prompt, sampling),
+        prompts=wanted.prompts,
+        progress=progress,
+    )
+    return folder_gallery(folder)
 
 
 def _check_match(inputs: Gallery, restored: Gallery) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.errors import SettingsError, ShardError
+from tasks.crawl import uri_of
 from tasks.gallery import Gallery, stem, task_of, unambiguous
 
 TASK_COLUMNS = ("task", "degradation", "type", "category", "class", "label")
@@ -75,8 +76,10 @@ def _parquet_rows(path: Path, columns: Columns) -> Iterator[_Row]:
 
 
 def _parquet_name(row: _Row, number: int) -> str:
-    name = stem(PurePosixPath(row.name.replace("\\", "/")).name) if row.name else f"{number:06d}"
-    return f"{row.task}/{name}" if row.task else name
+    named = stem(uri_of(PurePosixPath(row.name.replace("\\", "/")).name))
+    name = named if named.strip(".") else f"{number:06d}"
+    task = uri_of(row.task.replace("/", "_"))
+    return f"{task}/{name}" if task.strip(".") else name
 
 
 def _parquet_bytes(row: _Row) -> bytes:

@@ -3,6 +3,8 @@
 import html
 import json
 import re
+import tomllib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ from skimage import data
 from filters._reference import psnr, ssim
 from flows.__main__ import run
 from flows.bench_page import PER_TASK, examples
+from flows.bench_settings import BenchSettings, GraderSettings, PictureSettings, RestoreSettings, read_bench
 from tests.small_dataset import HOSTILE, make_dataset
 from tests.vlm_server import Answer, graded, picture_in, prompt_in, said, serve
 from training.benchmark import Outcome, fs
@@ -306,7 +309,7 @@ def test_foundir_is_scored_by_subset_beside_what_others_published(tmp_path):
         (("seeed = 3", ""), {}, "seeed is not a setting; did you mean seed?"),
         (("", ""), {"degraded": ""}, "needs pictures.degraded"),
         (('protocol = "foundir"', ""), {}, "needs pictures.clean"),
-        (("", ""), {"restored": ""}, "pictures.restored is missing"),
+        (("", ""), {"restored": ""}, "name either pictures.restored"),
         (EMBEDDED, {"restored": "nowhere"}, "nowhere is no folder"),
         (EMBEDDED, {"restored": "empty"}, "empty holds no picture"),
         (EMBEDDED, {"restored": "other"}, "it holds x, wanted are a"),
@@ -367,21 +370,63 @@ def test_the_page_stays_small_however_many_pictures_there_are():
     assert not any(item.reason for item in chosen)
 
 
-def test_the_run_in_version_control_says_every_key(tmp_path):
-    from pathlib import Path
+RUN = (Path(__file__).parents[1] / "deploy/runs/bench.toml").read_text()
+TABLES = {"": BenchSettings, "pictures": PictureSettings, "restore": RestoreSettings, "grader": GraderSettings}
 
-    from flows.bench_settings import BenchSettings, read_bench
 
-    file = Path(__file__).parents[1] / "deploy/runs/bench.toml"
-    uncommented = re.sub(r"^#([a-z_]+ = )", r"\1", file.read_text(), flags=re.MULTILINE)
-    copy = tmp_path / "bench.toml"
-    copy.write_text(uncommented)
-    assert read_bench(copy).grader.url == read_bench(file).grader.url
-    said = set(re.findall(r"^([a-z_]+) = ", uncommented, flags=re.MULTILINE))
-    tables = (BenchSettings, *(BenchSettings.model_fields[name].annotation for name in ("pictures", "grader", "lpips")))
-    assert {name for table in tables for name in table.model_fields} - {
-        "pictures",
-        "grader",
-        "lpips",
-        "columns",
-    } <= said
+@pytest.mark.parametrize("table", TABLES)
+def test_the_run_in_version_control_says_every_key_and_its_default(table):
+    every = tomllib.loads(re.sub(r"^#([a-z_]+ = |\[)", r"\1", RUN, flags=re.MULTILINE))
+    said, fields = every.get(table, every), TABLES[table].model_fields
+    assert set(fields) <= set(said)
+    own = set(tomllib.loads(RUN).get(table, tomllib.loads(RUN)))
+    shown = {key for key, field in fields.items() if key not in own and not field.is_required()} - {"steps", "restore"}
+    assert {key: said[key] for key in shown} == {key: fields[key].default for key in shown}
+
+
+def test_the_run_in_version_control_is_read(tmp_path):
+    (tmp_path / "bench.toml").write_text(RUN)
+    assert read_bench(tmp_path / "bench.toml").pictures.degraded.endswith("data/RealIR-Bench")
+
+
+@pytest.fixture(scope="module")
+def restorer(tmp_path_factory):
+    """Write a small restorer whose weights are random, so that what it makes depends on the prompt."""
+    from tests.small_restorer import small_model
+    from training import checkpoints, params
+
+    file = tmp_path_factory.mktemp("restorer") / "tiny.safetensors"
+    checkpoints.save(small_model(params.tiny(), std=0.05), checkpoints.Target(path=file))
+    return file
+
+
+def restore_table(restorer, prompts):
+    return ("", f'[grader]\nkind = "embedded"\n[restore]\nweights = "{restorer}"\nprompts = "{prompts}"\n')
+
+
+def restored_files(folder):
+    return {file.relative_to(folder).as_posix(): file for file in sorted((folder / "scores/restored").rglob("*.png"))}
+
+
+def test_a_restorer_is_run_on_the_inputs_once_and_by_its_prompts(tmp_path, restorer, capsys):
+    photographs(tmp_path)
+    save(tmp_path / "in/haze/c.png", data.astronaut()[:64, :64])
+    (tmp_path / "in/haze/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert run(["evaluate", bench(tmp_path, restore_table(restorer, "fixed"), restored="")]) == 0
+    first = restored_files(tmp_path)
+    assert len(first) == 3
+    assert [item["name"] for item in result(tmp_path)["unscored"]] == ["haze/broken"]
+    written = {name: file.stat().st_mtime_ns for name, file in first.items()}
+
+    assert run(["evaluate", bench(tmp_path, restore_table(restorer, "fixed"), restored="")]) == 0
+    assert {name: file.stat().st_mtime_ns for name, file in restored_files(tmp_path).items()} == written
+
+    assert run(["evaluate", bench(tmp_path, restore_table(restorer, "per_task"), restored="")]) == 0
+    other = [file for name, file in restored_files(tmp_path).items() if name not in first]
+    assert len(other) == 3
+    assert {file.read_bytes() for file in other}.isdisjoint(file.read_bytes() for file in first.values())
+
+
+def test_outputs_and_a_restorer_exclude_each_other(tmp_path, restorer, capsys):
+    assert run(["evaluate", bench(tmp_path, restore_table(restorer, "fixed"))]) == 2
+    assert "name either pictures.restored" in capsys.readouterr().err

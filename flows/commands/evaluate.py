@@ -20,16 +20,17 @@ def evaluate_command(file: Path, *, as_json: bool) -> int:
     """Run the benchmark in `file` and write its results; returns the exit status."""
     console = Console(as_json=as_json)
     settings = read_bench(file)
-    began = time.monotonic()
+    began: dict[str, float] = {}
 
-    def progress(done: int, of: int) -> None:
-        left = (time.monotonic() - began) / done * (of - done)
-        told = f"measured {done} of {of} pictures" + (f", {duration(left)} left" if done < of else "")
-        console.doing(told)
-        console.progress(told, final=done == of)
+    def told(what: str, done: int, of: int) -> None:
+        since = began.setdefault(what, time.monotonic())
+        seconds = (time.monotonic() - since) / max(1, done - 1) * (of - done)
+        text = f"{what} {done} of {of} pictures" + (f", {duration(seconds)} left" if 1 < done < of else "")
+        console.doing(text)
+        console.progress(text, final=done == of)
 
     with console.busy("looking for pictures and loading models"):
-        found = evaluate(settings, progress)
+        found = evaluate(settings, told)
         console.doing("writing the results")
         written = write(found)
     console.result(found.content() | {"files": written}, "\n".join([*_lines(found), "", *written.values()]))
