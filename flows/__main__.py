@@ -274,7 +274,9 @@ def train(settings: Path, dry_run: bool, as_json: bool) -> int:
 @pairforge.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--to", "layout", type=click.Choice(["native", "bundle", "diffusers", "safetensors"]), required=True)
+@click.option(
+    "--to", "layout", type=click.Choice(["native", "bundle", "diffusers", "safetensors", "dpt"]), required=True
+)
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Number type; as in SOURCE unless said.")
 @click.option(
     "--reference-ids",
@@ -287,7 +289,8 @@ def convert(
 ) -> int:
     """Write a restorer's weights in another format: a native file, a RealRestorer bundle, or Step1X for diffusers.
 
-    Or write a model's .pt file (MiDaS, SAM-2, ViTPose) as safetensors: it is read where nothing in it can run.
+    Or write a model's .pt file (SAM-2, ViTPose) as safetensors: it is read where nothing in it can run. A DPT of MiDaS
+    becomes, by --to dpt, the folder that `annotate.depth_weights` names.
     """
     from flows.commands.convert import convert_command
 

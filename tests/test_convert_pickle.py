@@ -274,3 +274,10 @@ def test_a_sealed_process_does_nothing_outside_itself(act, tmp_path):
     done = subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert "RefusedError: it tried to" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", [["--dtype", "bf16"], ["--reference-ids", "v1.1"]])
+def test_an_option_that_would_be_ignored_is_refused(option, tmp_path, capsys):
+    (tmp_path / "x.pt").write_bytes(archive(weights()))
+    assert run(["convert", str(tmp_path / "x.pt"), str(tmp_path / "y"), "--to", "safetensors", *option]) == 2
+    assert "leave them out" in capsys.readouterr().err

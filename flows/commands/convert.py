@@ -1,5 +1,6 @@
 """`pairforge convert`: a restorer's weights in another published format, or a model's `.pt` file as safetensors."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from flows.console import Console
@@ -11,8 +12,10 @@ def convert_command(
     source: Path, target: Path, *, layout: str, dtype: str | None, reference_ids: str | None, as_json: bool
 ) -> int:
     """Write the weights at `source` to `target`; returns the exit status."""
-    if layout == "safetensors":
-        return _convert_pickle(source, target, as_json=as_json)
+    if layout in ("safetensors", "dpt"):
+        if dtype or reference_ids:
+            raise SettingsError(f"--dtype and --reference-ids are for restorers; leave them out with --to {layout}")
+        return _convert_pickle(source, target, layout, as_json=as_json)
     try:
         import torch
 
@@ -35,13 +38,17 @@ def convert_command(
     return 0
 
 
-def _convert_pickle(source: Path, target: Path, *, as_json: bool) -> int:
+def _convert_pickle(source: Path, target: Path, layout: str, *, as_json: bool) -> int:
+    for library in ("torch", "safetensors"):
+        if find_spec(library) is None:
+            raise SettingsError(f"convert needs {library}: install PairForge with its `models` extra")
+    from tasks.midas_checkpoints import convert_midas
     from tasks.pickles import convert_pickle
 
     console = Console(as_json=as_json)
     with console.busy(f"reading {source.name} in a process of its own"):
-        found = convert_pickle(source, target)
+        found = (convert_midas if layout == "dpt" else convert_pickle)(source, target)
     beside = f"; left out: {', '.join(found.left_out)}" if found.left_out else ""
-    data = {"source": str(source), "target": str(target), "format": "safetensors", **plain(found)}
+    data = {"source": str(source), "target": str(target), "format": layout, **plain(found)}
     console.result(data, f"{target} holds {found.parameters:,} parameters in {found.tensors} tensors{beside}")
     return 0
