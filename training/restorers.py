@@ -1,8 +1,9 @@
 """From weights to a restorer that is ready: the small one from one file, the large one from a bundle."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -10,7 +11,7 @@ from storage.errors import SettingsError
 from training import checkpoints
 from training.encoders import load_qwen
 from training.flow import Guidance
-from training.latents import PixelLatents, load_flux
+from training.latents import FLUX_VAE, PixelLatents, load_flux
 from training.model import RestorationTransformer
 from training.offload import Memory, VisitingPrompts, store_in_eight_bits, stream_blocks
 from training.params import Params
@@ -32,11 +33,11 @@ class Placing:
     prefix: str | None = None
 
 
-def load(weights: Path, placing: Placing) -> Restorer:
+def load(weights: Path, placing: Placing, *, vae: Mapping[str, Any] = FLUX_VAE) -> Restorer:
     """Return the restorer at `weights`: a file of `pairforge train`, its folder, or the root of a bundle.
 
-    Raises SettingsError when there is nothing at `weights` or something beside it is missing, ShardError when what is
-    there is broken.
+    vae: the configuration of a bundle's autoencoder. Raises SettingsError when there is nothing at `weights` or
+    something beside it is missing, ShardError when what is there is broken.
     """
     with checkpoints.opened(weights) as checkpoint:
         params = checkpoint.params
@@ -48,7 +49,7 @@ def load(weights: Path, placing: Placing) -> Restorer:
         )
     if placing.prefix is None:
         raise SettingsError(f"{weights} needs the text it was trained with before the image; name its file by --prefix")
-    return _large(weights, placing, placing.prefix)
+    return _large(weights, placing, placing.prefix, vae)
 
 
 def sampling_of(params: Params) -> Sampling:
@@ -78,7 +79,7 @@ def _small(weights: Path, placing: Placing) -> Restorer:
     return Restorer(model=model, latents=PixelLatents(patch), prompts=GlancingPrompts())
 
 
-def _large(weights: Path, placing: Placing, prefix: str) -> Restorer:
+def _large(weights: Path, placing: Placing, prefix: str, vae: Mapping[str, Any]) -> Restorer:
     device, memory, dtype = placing.device, placing.memory, DTYPES[placing.dtype or "bf16"]
     prompts = load_qwen(weights, prefix, device="cpu" if memory.encoder_visits else device, dtype=dtype)
     if memory.eight_bit:
@@ -89,7 +90,7 @@ def _large(weights: Path, placing: Placing, prefix: str) -> Restorer:
     _compile(model, placing)
     return Restorer(
         model=model,
-        latents=load_flux(weights, device=device, tiles=memory.tiled_vae),
+        latents=load_flux(weights, dict(vae), device=device, tiles=memory.tiled_vae),
         prompts=VisitingPrompts(prompts, device) if memory.encoder_visits else prompts,
     )
 
