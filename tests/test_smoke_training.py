@@ -67,7 +67,7 @@ def weights(tmp_path_factory):
         root / "dataset",
         mixture=mixture,
         clean={"grey": "keep"},
-        filters={"sharpness": False, "duplicate": False, "strength": False},
+        filters={"clean_quality": False, "duplicate": False, "strength": False},
     )
     build_here(dataset)
     content = {

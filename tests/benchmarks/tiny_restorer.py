@@ -40,7 +40,7 @@ folder = "{folder}/photographs"
 min_side = 320
 max_side = {side}
 [filters]
-sharpness = false
+clean_quality = false
 strength = false
 [mixture]
 variants = 45
