@@ -11,6 +11,10 @@ import numpy as np
 from skimage import restoration
 
 
+def untouched(image):
+    return image
+
+
 def non_local_means(image, strength, colour):
     return cv2.fastNlMeansDenoisingColored(image, None, strength, strength * colour, 5, 15)
 
@@ -139,6 +143,7 @@ METHODS = {
 
 def candidates(name):
     """Yield (method, settings) of all that is tried for a type."""
+    yield untouched, {}  # the best there is for a faint degradation
     for method, grid in METHODS[name]:
         for values in itertools.product(*grid.values()):
             yield method, dict(zip(grid, values, strict=True))
