@@ -1,6 +1,6 @@
 """The whole chain on photographs that are installed already: build, train for about a minute, restore, score.
 
-Counted in steps and on one thread, so that it comes out the same each time; 250 steps are about 70 CPU-seconds.
+Counted in steps and on one thread, so that it comes out the same each time; 200 steps are about 55 CPU-seconds.
 """
 
 # ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
@@ -26,7 +26,7 @@ from tests.builds import build_here, settings_for
 
 pytestmark = pytest.mark.timeout(1800)
 
-STEPS = 250
+STEPS = 200
 TASKS = ("blur", "haze", "noise")
 SEVERITIES = (0.35, 0.55, 0.75, 0.95)
 SIDE = 256
@@ -55,7 +55,7 @@ def psnr(one, other):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Return what 250 steps on a dataset of twelve small photographs come to."""
+    """Return what training on a dataset of twelve small photographs come to."""
     root = tmp_path_factory.mktemp("smoke")
     shown = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.rocket()]
     shown.append(sklearn.datasets.load_sample_image("china.jpg"))

@@ -32,7 +32,7 @@ def assert_same(one, other):
 def test_a_training_lowers_the_loss_and_leaves_its_numbers_and_pictures(root):
     numbers = lines(root / "whole")
     first, *_, last = (line["val/loss"] for line in numbers if "val/loss" in line)
-    assert last < 0.96 * first
+    assert last < 0.9 * first
     assert {"val/loss/haze", "val/loss_t/0.1", "val/loss_t/0.9/noise", "val/psnr/blur"} <= numbers[0].keys()
     assert {"train/loss", "train/lr", "train/grad_norm"} <= numbers[1].keys()
     names = {path.name for path in (root / "whole" / "samples").iterdir()}

@@ -136,13 +136,36 @@ def initialise(model: RestorationTransformer, seed: int) -> None:
     for linear in _silent_at_start(model):
         nn.init.zeros_(linear.weight)
     if model.params.reference == "added":
-        # Together one filter, mixed a little differently for each token; at full gain the first steps do harm.
-        nn.init.xavier_uniform_(model.mix.linear.weight, gain=0.2, generator=generator)
-        nn.init.constant_(model.mix.linear.bias, 1 / FILTERS)
+        model.filters.weight.data.copy_(_filter_bank(model.params.channels))
 
 
 def _silent_at_start(model: RestorationTransformer) -> Iterator[nn.Linear]:
     yield from (module.lin for module in model.modules() if isinstance(module, Modulator))
     yield model.final_layer.linear
     if model.params.reference == "added":
-        yield model.filters
+        yield model.mix.linear
+
+
+def _filter_bank(channels: int) -> Tensor:
+    """Return the eight filters that a training from scratch starts with, (F C, 9 C).
+
+    The pixel itself, by which light is gained, and the mean around it; what three round blurs, one along rows and one
+    along columns change, of which more smooths and less sharpens; and what losing its colour changes.
+    """
+    patch = round((channels / 3) ** 0.5)
+    steps = torch.arange(-patch, 2 * patch, dtype=torch.float32)
+    rows, columns = steps.reshape(3, 1, 1, patch, 1), steps.reshape(1, 3, 1, 1, patch)
+    shape = (3, 3, 3, patch, patch)  # row and column of the neighbour, channel, row and column within it
+    near = torch.stack([part.expand(shape).reshape(-1) for part in (rows, columns, torch.arange(3.0)[:, None, None])])
+    own = near.reshape(3, *shape)[:, 1, 1].reshape(3, -1)
+    down, across, channel = (own[:, :, None] - near[:, None, :]).square()
+
+    def blur(height: float, width: float) -> Tensor:
+        weight = torch.exp(-down / (2 * height**2) - across / (2 * width**2)) * (channel == 0)
+        normalised: Tensor = weight / weight.sum(dim=1, keepdim=True)
+        return normalised
+
+    is_pixel = ((down == 0) & (across == 0)).float()
+    itself, around = is_pixel * (channel == 0), blur(1e3, 1e3)
+    blurs = [blur(0.7, 0.7), blur(1.2, 1.2), blur(2.5, 2.5), blur(0.3, 2.0), blur(2.0, 0.3)]
+    return torch.cat([itself, around, *(change - itself for change in blurs), is_pixel / 3 - itself])
