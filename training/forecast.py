@@ -60,12 +60,19 @@ class Forecast:
 
 
 def forward_flops(params: Params, tokens: Tokens) -> float:
-    """Return the operations of one sample's forward pass through the blocks."""
+    """Return the operations of one sample's forward pass through blocks and connector."""
     length, hidden = tokens.all(params), params.hidden
     blocks = params.double_blocks + params.single_blocks
     # Queries, keys, values and projection are 4 hidden^2, the MLP 2 ratio hidden^2; a single block has the same, fused.
     linear = 2 * blocks * length * (4 + 2 * params.mlp_ratio) * hidden**2
-    return float(linear + 4 * blocks * length**2 * hidden)
+    return float(linear + 4 * blocks * length**2 * hidden + _connector_flops(params, tokens))
+
+
+def _connector_flops(params: Params, tokens: Tokens) -> float:
+    if params.connector is None:
+        return 0.0
+    width, hidden = params.connector.width, params.connector.hidden
+    return 2 * tokens.text * hidden * (params.connector.blocks * 12 * hidden + width)
 
 
 def step_flops(params: Params, tokens: Tokens, *, batch: int, checkpointed: int) -> float:
