@@ -49,10 +49,6 @@ def write(file, image):
     cv2.imwrite(str(file), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
-def psnr(one, other):
-    return 10 * np.log10(255**2 / np.mean((one.astype(float) - other) ** 2))
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Return what training on a dataset of twelve small photographs come to."""
@@ -94,41 +90,45 @@ def weights(tmp_path_factory):
     return train(parse_training(content, origin="a test", base=Path.cwd())).weights
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Return a folder of held-out photographs, degraded, and their clean sides by name."""
-    folder, clean = tmp_path_factory.mktemp("held"), {}
+def write_held_out(root):
+    """Write two photographs that were not trained on, degraded and clean."""
     held = [skimage.data.chelsea()[20:212, 100:292], sklearn.datasets.load_sample_image("flower.jpg")[100:292, 200:392]]
     for number, image in enumerate(held):
         scene = preview.scene_of(np.ascontiguousarray(image))
         for task in TASKS:
             for severity in SEVERITIES:
                 rendered = render(scene, draw(task, severity, scene, seed=number))
-                name = f"{number}-{severity}.png"
-                write(folder / task / name, rendered.degraded)
-                clean[task, name] = rendered.clean
-    return folder, clean
+                for side in ("degraded", "clean"):
+                    write(root / side / task / f"{number}-{severity}.png", getattr(rendered, side))
+
+
+def scored(root, weights):
+    """Restore what is degraded and return the scores of `pairforge evaluate` by task."""
+    for task in TASKS:
+        places = [str(root / "degraded" / task), "-o", str(root / "restored" / task)]
+        assert run(["restore", *places, "--task", task, "--weights", str(weights)]) == 0
+    sides = "\n".join(f'{side} = "{side}"' for side in ("degraded", "restored", "clean"))
+    (root / "bench.toml").write_text(f'output = "scores"\nprotocol = "reference"\n[pictures]\n{sides}\n')
+    assert run(["evaluate", str(root / "bench.toml")]) == 0
+    return json.loads((root / "scores" / "bench.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def gains(weights, pictures, tmp_path_factory):
-    """Return by task the mean gain in dB of `pairforge restore` over the degraded photographs."""
-    folder, clean = pictures
-    out = tmp_path_factory.mktemp("restored")
-    for task in TASKS:
-        command = ["restore", str(folder / task), "--task", task, "--weights", str(weights), "-o", str(out / task)]
-        assert run(command) == 0
-    found = {task: [] for task in TASKS}
-    for (task, name), image in clean.items():
-        before, after = (cv2.cvtColor(cv2.imread(str(root / task / name)), cv2.COLOR_BGR2RGB) for root in (folder, out))
-        assert after.shape == image.shape
-        found[task].append(psnr(image, after) - psnr(image, before))
-    return {task: float(np.mean(values)) for task, values in found.items()}
+def scores(weights, tmp_path_factory):
+    root = tmp_path_factory.mktemp("held")
+    write_held_out(root)
+    return scored(root, weights)
+
+
+def test_every_picture_comes_through_the_whole_chain(scores):
+    assert scores["coverage"] == 1
+    assert scores["pictures"] == len(TASKS) * 2 * len(SEVERITIES)
 
 
 @pytest.mark.parametrize(("task", "least"), [("noise", 3.0), ("haze", 6.0), ("blur", -0.1)])
-def test_about_a_minute_of_training_restores_photographs_never_seen(gains, task, least):
-    assert gains[task] >= least, gains
+def test_about_a_minute_of_training_restores_photographs_never_seen(scores, task, least):
+    found = {name: score["value"] for name, score in scores["tasks"][task]["scores"].items()}
+    assert found["psnr"] - found["input_psnr"] >= least, found
 
 
 def test_the_metrics_tell_of_the_learning(weights):
