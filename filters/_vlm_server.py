@@ -3,7 +3,8 @@
 A try that times out, is cut off, or meets 408, 425, 429 or 5xx is made again, later and later, as long as the server
 asks for in Retry-After; a server that stays down is a TransientError. Any other refusal is the settings' fault. No
 redirect is followed, because the key would go along; answers are read up to a limit; no proxy or password file of the
-environment is used. The key is sent in the header only, and blotted out where a server repeats it.
+environment is used. The key is sent in the header only, and blotted out where a server repeats it. Where others are
+answered and one question is refused with 400, 413 or 422, its picture is meant: the answer is empty, which is no grade.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from storage.records import Image
 
 MAX_BYTES = 1 << 20  # of an answer; 32 tokens need a few hundred
 RETRIED = frozenset({408, 425, 429})
+OF_THE_PICTURE = frozenset({400, 413, 422})  # where the server answers others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,10 @@ class _Failed(Exception):  # noqa: N818  (it carries a failed try to the place t
         self.what, self.wanted = what, wanted
 
 
+class _Refused(Exception):  # noqa: N818  (it may be the picture's fault or that of the settings)
+    pass
+
+
 class Server:
     """An `Ask` that speaks to the server at `url`."""
 
@@ -64,6 +70,7 @@ class Server:
         self._url = f"{checked(url)}/chat/completions"
         self._model, self._key, self._concurrency, self._timeout = model, key, concurrency, timeout
         self._patience = patience or Patience()
+        self._answers = False  # whether it ever answered a question
         self._trust = ssl.create_default_context() if url.startswith("https") else True  # 20 ms: once
 
     def __call__(self, questions: Sequence[Question], note: Note = no_note) -> list[str]:
@@ -83,9 +90,13 @@ class Server:
             follow_redirects=False,
         ) as client:
 
-            async def one(number: int, question: Question) -> str:
-                async with room:
-                    answer = await self._patiently(client, question)
+            async def one(number: int, question: Question) -> str | _Refused:
+                try:
+                    async with room:
+                        answer = await self._patiently(client, question)
+                except _Refused as refusal:
+                    return refusal
+                self._answers = True
                 note(number, answer)
                 return answer
 
@@ -94,7 +105,15 @@ class Server:
                     tasks = [group.create_task(one(number, item)) for number, item in enumerate(questions)]
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from failures
-        return [task.result() for task in tasks]
+        return [self._told(number, task.result(), note) for number, task in enumerate(tasks)]
+
+    def _told(self, number: int, answer: str | _Refused, note: Note) -> str:
+        if isinstance(answer, str):
+            return answer
+        if not self._answers:
+            raise SettingsError(str(answer)) from answer
+        note(number, "")
+        return ""
 
     async def _patiently(self, client: httpx.AsyncClient, question: Question) -> str:
         body = json.dumps(request(self._model, question)).encode()
@@ -126,10 +145,11 @@ class Server:
         if status in RETRIED or status >= 500:
             raise _Failed(f"answered {status}", _retry_after(response.headers))
         if status != 200:
-            raise SettingsError(f"{self._url} refused the question with {status}: {self._told(data)}")
+            refusal = f"{self._url} refused the question with {status}: {self._words(data)}"
+            raise _Refused(refusal) if status in OF_THE_PICTURE else SettingsError(refusal)
         return answer_in(data)
 
-    def _told(self, data: bytes) -> str:
+    def _words(self, data: bytes) -> str:
         text = " ".join(data[:1000].decode(errors="replace").split())
         return (text.replace(self._key, "***") if self._key else text)[:200] or "it says no more"
 

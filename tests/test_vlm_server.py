@@ -164,6 +164,19 @@ def test_a_refusal_is_told_with_the_servers_words_but_never_the_key(status):
     assert len(running.bodies) == 1
 
 
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_one_picture_that_a_server_refuses_has_an_empty_answer(status, tmp_path):
+    def replies(number, body):
+        return Answer(status=status, body=b"too wide") if picture_in(body)[0, 0, 0] == 1 else graded(3)
+
+    with serve(replies) as running:
+        asker = open_vlm(Vlm(url=running.url, answers=str(tmp_path)))
+        answers = asker([question(level) for level in range(3)])
+        assert asker([question(1)]) == [""]
+    assert answers == ["Degradation Score: 3", "", "Degradation Score: 3"]
+    assert len(running.bodies) == 3
+
+
 @pytest.mark.parametrize(
     "answer", [said(None), said(""), graded(6), said("Degradation Score: 0"), said("I cannot see it.")]
 )
