@@ -17,6 +17,7 @@ from uuid import UUID
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.events import emit_event
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tasks.remote import Cluster
 
 NAME = "build-dataset"
+PUBLISHED = "pairforge.dataset.published"  # an event, of the resource pairforge.dataset.<name>
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)  # Prefect types it as one that runs nothing
 POLL = 0.25  # seconds between looks at a wave
 FIRST_WAVE = 4  # units a worker, until it is known how long a unit takes
@@ -57,7 +59,19 @@ def build_dataset(settings: str, version: int | None = None) -> dict[str, Any]:
             expect_version(done.dataset_version, version, Path(chosen.output))
             return {"version": done.dataset_version, "unchanged": True}
         with cluster_of(chosen) as cluster:
-            return _told(_build(chosen, cluster, lease, [], version))
+            outcome = _build(chosen, cluster, lease, [], version)
+    if not outcome.unchanged:
+        _announce(chosen, outcome)
+    return _told(outcome)
+
+
+def _announce(settings: Settings, outcome: Outcome) -> None:
+    """Tell the server of a new version: what the deployment of a training can wait for (deploy/prefect.yaml)."""
+    emit_event(
+        event=PUBLISHED,
+        resource={"prefect.resource.id": f"pairforge.dataset.{settings.dataset.name}"},
+        payload={"output": settings.output, "version": outcome.manifest.dataset_version},
+    )
 
 
 def build_on_server(resolved: Path, settings: Settings, server: LocalServer, watchers: Sequence[Watcher]) -> Outcome:

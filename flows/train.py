@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
@@ -20,11 +20,11 @@ from prefect.runtime import flow_run
 from flows.following import Follower, Following, Moment
 from flows.server import LocalServer
 from flows.training_metrics import TrainingMetrics
-from flows.training_settings import read_training
 from storage.errors import SettingsError
 from storage.lease import Lease
-from tasks.train import METRICS, Options, Outcome, Ranks, finished, run
-from training.trainer import Hooks
+
+if TYPE_CHECKING:  # `prefect deploy` reads this file where the `train` extra may be missing
+    from tasks.train import Options, Outcome, Ranks
 
 NAME = "train-restorer"
 
@@ -35,11 +35,13 @@ def train_restorer(settings: str) -> dict[str, Any]:
 
     settings: path of a TOML file. The run goes on from the newest checkpoint, and ends at once when it is done.
     """
+    from flows.training_settings import read_training
+
     options = read_training(Path(settings))
     return told(train_here(options, [Progress(options).follow], owner=f"Prefect flow run {flow_run.get_name()}"))
 
 
-def train_on_server(options: Options, file: Path, server: LocalServer, followers: Sequence[Follower]) -> Outcome:
+def train_on_server(options: "Options", file: Path, server: LocalServer, followers: Sequence[Follower]) -> "Outcome":
     """Train as a flow run on `server`; the caller's followers are told how it goes."""
     outcomes: list[Outcome] = []
     server.wait()
@@ -53,8 +55,11 @@ def train_on_server(options: Options, file: Path, server: LocalServer, followers
     return outcomes[0]
 
 
-def train_here(options: Options, followers: Sequence[Follower], *, owner: str) -> Outcome:
+def train_here(options: "Options", followers: Sequence[Follower], *, owner: str) -> "Outcome":
     """Train on the ranks that the options ask for, one run at a time in one output."""
+    from tasks.train import METRICS, finished, run
+    from training.trainer import Hooks
+
     root = Path(options.output)
     with (
         Lease(root, owner=owner),
@@ -79,8 +84,11 @@ def train_here(options: Options, followers: Sequence[Follower], *, owner: str) -
             return run(options, hooks=Hooks(stop=stopped))
 
 
-def train_rank(options: Options, ranks: Ranks, followers: Sequence[Follower]) -> Outcome:
+def train_rank(options: "Options", ranks: "Ranks", followers: Sequence[Follower]) -> "Outcome":
     """Train as one of the ranks that torchrun started; rank 0 tells the followers."""
+    from tasks.train import METRICS, run
+    from training.trainer import Hooks
+
     root = Path(options.output)
     with stopped_by_signals() as stopped:
         if ranks.rank:
@@ -92,8 +100,10 @@ def train_rank(options: Options, ranks: Ranks, followers: Sequence[Follower]) ->
             return run(options, ranks, hooks=Hooks(stop=stopped))
 
 
-def ranks_of_torchrun() -> Ranks | None:
+def ranks_of_torchrun() -> "Ranks | None":
     """Return which rank this process is, if torchrun started it."""
+    from tasks.train import Ranks
+
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
@@ -103,7 +113,7 @@ def ranks_of_torchrun() -> Ranks | None:
 class Progress:
     """A progress artifact of the flow run, and at the end of the steps a table of the gains."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: "Options") -> None:
         self._steps = options.steps
         self._artifact: Any = None
         self._output = options.output
@@ -121,7 +131,7 @@ class Progress:
             create_table_artifact(rows, key=f"{NAME}-gains", description=f"Gains of {self._output}")
 
 
-def told(outcome: Outcome) -> dict[str, Any]:
+def told(outcome: "Outcome") -> dict[str, Any]:
     """Return an outcome as JSON values."""
     return {"step": outcome.step, "weights": str(outcome.weights) if outcome.weights else None}
 

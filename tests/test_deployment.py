@@ -24,9 +24,9 @@ from tests.builds import build_here, tree, write_photographs
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "deploy" / "prefect.yaml"
-RUNS = sorted(
-    path for path in (ROOT / "deploy" / "runs").glob("*.toml") if "\n[source]\n" in path.read_text()
-)  # builds
+_FILES = {file: file.read_text() for file in sorted((ROOT / "deploy" / "runs").glob("*.toml"))}
+RUNS = [file for file, text in _FILES.items() if "\n[source]\n" in text]  # builds
+TRAININGS = [file for file, text in _FILES.items() if "\n[optimizer]\n" in text]
 CODE = ("flows", "tasks", "degradations", "filters", "storage", "training")
 MANIFEST = blank_manifest(settings_digest="", code_version="", layout={})
 STAGES = {"crawl", "clean", "measure-images", "annotate", "degrade", "measure-pairs", "pack"}
@@ -67,6 +67,37 @@ def test_every_run_file_is_a_whole_settings_file(file):
     assert Path(settings.output).name == file.stem
 
 
+@pytest.mark.parametrize("file", TRAININGS, ids=lambda file: file.stem)
+def test_every_other_run_file_is_a_whole_training(file):
+    pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
+    from flows.training_settings import read_training
+
+    options = read_training(file)
+    assert file.stem.removeprefix("train-") == options.stage == Path(options.output).name
+
+
+def test_the_published_stages_are_those_of_the_paper():
+    pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
+    from flows.training_settings import read_training
+
+    transfer, sft = (read_training(ROOT / "deploy" / "runs" / f"train-{stage}.toml") for stage in ("transfer", "sft"))
+    one, two = transfer.optimizer, sft.optimizer
+    assert (transfer.steps, transfer.batch, one.schedule, one.weight_decay) == (500, 16, "constant", 0)
+    assert (sft.steps, sft.batch, two.schedule, two.weight_decay) == (1500, 32, "cosine", 0.01)
+    for both in (one, two):
+        assert (both.learning_rate, both.warmup, both.clip, both.betas, both.epsilon) == (
+            1e-5,
+            100,
+            1,
+            (0.9, 0.95),
+            1e-8,
+        )
+    assert (transfer.model.frozen, sft.model.frozen) == (0, 0.25)
+    assert (transfer.curriculum.synthetic, sft.curriculum.synthetic) == (1, 0.2)
+    assert transfer.data.size == sft.data.size == 1024
+    assert min(transfer.data.augmented, sft.data.augmented) > 0
+
+
 def test_the_presets_of_the_run_files_do_what_their_names_say():
     shares = {file.stem: read_settings(file).mixture.shares() for file in RUNS}
     assert len(set(shares["small"].values())) == 1
@@ -76,8 +107,8 @@ def test_the_presets_of_the_run_files_do_what_their_names_say():
 
 def test_every_run_file_is_deployed_once_and_to_a_dataset_of_its_own():
     files = [item["parameters"]["settings"] for item in _deployments()]
-    assert sorted(files) == [file.relative_to(ROOT).as_posix() for file in RUNS]
-    assert len({tomllib.loads(file.read_text())["output"] for file in RUNS}) == len(RUNS)
+    assert sorted(files) == [file.relative_to(ROOT).as_posix() for file in sorted(RUNS + TRAININGS)]
+    assert len({tomllib.loads(file.read_text())["output"] for file in RUNS + TRAININGS}) == len(files)
 
 
 def test_a_finished_dataset_is_returned_at_once_unless_another_version_was_asked_for(tmp_path):
@@ -144,6 +175,9 @@ def finished_runs(folder):
             _prefect(environment, folder, "worker", "start", "--pool", "pairforge", "--run-once")
             runs = [client.read_flow_run(flow_run.id) for flow_run in asked_runs]
             tasks = client.read_task_runs()
+            published = {"filter": {"event": {"name": ["pairforge.dataset.published"]}}}
+            (folder / "events.json").write_text(client.request("POST", "/events/filter", json=published).text)
+            (folder / "automations.json").write_text(client.request("POST", "/automations/filter", json={}).text)
     return found, runs, tasks
 
 
@@ -175,7 +209,7 @@ class TestOnAServer:
 
     def test_each_run_file_is_registered_for_one_run_at_a_time(self, finished_runs):
         found, _, _ = finished_runs
-        assert set(found) == {"small", "realrestorer", "coupled", "by-path"}
+        assert set(found) == {"small", "realrestorer", "coupled", "by-path", "tiny", "train-transfer", "train-sft"}
         for name in ("small", "realrestorer", "coupled"):
             assert found[name].entrypoint == "flows.build.build_dataset"
             assert found[name].global_concurrency_limit.limit == 1
@@ -209,3 +243,13 @@ class TestOnAServer:
             waves = [task for task in tasks if task.flow_run_id == flow_run.id]
             assert {wave.name.rsplit("-", 1)[0] for wave in waves} == STAGES
             assert {wave.state.type.value for wave in waves} == {"COMPLETED"}
+
+    def test_a_published_dataset_is_announced_and_a_training_waits_for_it(self, finished_runs, folder):
+        events = json.loads((folder / "events.json").read_text())["events"]
+        told = {(event["resource"]["prefect.resource.id"], event["payload"]["output"]) for event in events}
+        assert told == {("pairforge.dataset.pairforge", str(folder / name)) for name in ("by-module", "by-path")}
+        [automation] = json.loads((folder / "automations.json").read_text())
+        trigger, [action] = automation["trigger"], automation["actions"]
+        assert trigger["match"] == {"prefect.resource.id": "pairforge.dataset.small"}
+        assert trigger["expect"] == ["pairforge.dataset.published"]
+        assert action["deployment_id"] == str(finished_runs[0]["tiny"].id)

@@ -80,8 +80,7 @@ class Objective:
         """Return what encodes a prompt with the whole image, if the encoder wants to see that."""
         if not getattr(self.prompts, "whole", False):
             return None
-        encode = self.prompts.encode
-        return lambda image, prompt: encode([image], [prompt])
+        return _Looking(prompts=self.prompts)
 
     def _rows(self, examples: Sequence[Example]) -> Rows:
         made = [example.rows for example in examples if example.rows is not None]
@@ -92,6 +91,16 @@ class Objective:
     def _images(self, images: Sequence[NDArray[Any]]) -> Tensor:
         stacked = torch.from_numpy(np.stack(images)).to(self.device)
         return rearrange(stacked, "B H W C -> B C H W").float() / 127.5 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looking:
+    """A record and no closure, so that a process that reads can be handed it."""
+
+    prompts: Prompts
+
+    def __call__(self, image: NDArray[Any], prompt: str) -> Rows:
+        return self.prompts.encode([image], [prompt])
 
 
 def predicted(
