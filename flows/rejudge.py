@@ -232,9 +232,10 @@ def _verdict(filters: Mapping[str, Filter], scores: Mapping[str, float], recipe:
 
 
 def planned_alike(old: Mapping[str, Any], new: Settings) -> str:
-    """Return the first table in which `new` differs from the settings a dataset was built with, filters aside.
+    """Return the first table in which `new` differs from the settings a dataset was built with, thresholds aside.
 
-    What the duplicate filter calls a near copy decides groups and splits, so it counts as different too.
+    A filter that did not measure then, or measured otherwise, has no scores to judge by. What the duplicate filter
+    calls a near copy decides groups and splits, so it counts as different too.
     """
     now = json.loads(json.dumps(new.published()))
     for table in sorted(set(old) | set(now)):
@@ -242,4 +243,18 @@ def planned_alike(old: Mapping[str, Any], new: Settings) -> str:
             return table
     before, after = ((content["filters"].get("duplicate") or {}) for content in (old, now))
     changed = [option for option in ("distance", "similarity") if before.get(option) != after.get(option)]
-    return f"filters.duplicate.{changed[0]}" if changed else ""
+    if changed:
+        return f"filters.duplicate.{changed[0]}"
+    every = new.filters_of("image") | new.filters_of("pair")
+    return next(
+        (f"filters.{found}" for name in sorted(every) if (found := _measured_anew(name, every[name], old, now))), ""
+    )
+
+
+def _measured_anew(name: str, one: Filter, old: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the filter, or the option of it, by which what it measures differs; empty when nothing does."""
+    before, after = old["filters"].get(name), now["filters"][name]
+    if not before:
+        return name
+    changed = [option for option in sorted(one.measures_with) if before.get(option) != after.get(option)]
+    return f"{name}.{changed[0]}" if changed else ""

@@ -46,7 +46,7 @@ def _check_alike(dataset: Dataset, settings: Settings, file: Path) -> None:
     old: Mapping[str, Any] = json.loads((dataset.root / "settings.json").read_bytes())
     if table := planned_alike(old, settings):
         raise SettingsError(
-            f"{file}: {table} is not what {dataset.root} was built with, and `judge` changes filters only; "
+            f"{file}: {table} is not what {dataset.root} was built with, and `judge` changes thresholds only; "
             f"put it back, or run `pairforge build {file}`"
         )
 
