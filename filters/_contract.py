@@ -45,7 +45,7 @@ class Filter(BaseModel, frozen=True, extra="forbid"):
     options that change what is measured, such as a model; all others are thresholds and cost nothing to change.
     needs_weights: it loads a model, runs on long-lived workers and is off unless the settings have its table.
     on_survivors: it is so dear that it measures only what all other filters keep. libraries: what it imports when it
-    opens, beyond the core.
+    opens, beyond the core. by_default: whether it is on where the settings do not have its table, and needs no weights.
     """
 
     subject: ClassVar[Literal["image", "pair"]]
@@ -53,6 +53,7 @@ class Filter(BaseModel, frozen=True, extra="forbid"):
     measures_with: ClassVar[frozenset[str]] = frozenset()
     needs_weights: ClassVar[bool] = False
     on_survivors: ClassVar[bool] = False
+    by_default: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ()
 
     def measuring(self) -> Self:

@@ -71,7 +71,8 @@ def _degradation_tables() -> type[BaseModel]:
 def _filter_tables() -> type[BaseModel]:
     kinds = {name: filters.load(name) for name in filters.names()}
     fields: dict[str, Any] = {
-        name: (kind | Literal[False], False if kind.needs_weights else kind()) for name, kind in kinds.items()
+        name: (kind | Literal[False], kind() if kind.by_default and not kind.needs_weights else False)
+        for name, kind in kinds.items()
     }
     return create_model("Filters", __config__=FROZEN, **fields)
 
