@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_EXACT = 20_000  # rows up to which comparing all takes seconds
-_BLOCK = 1024
+_EXACT = 50_000  # rows up to which comparing all takes less than filling the graph (`EXPERIMENTS.md`)
+_BLOCK = 512
 _NEIGHBOURS = 16  # of one row; groups are joined over their members, so larger ones are found too
 _SLACK = 2e-3  # candidates are found in single precision, of embeddings stored in half
 

@@ -1,5 +1,7 @@
 """CLIP in a build: embeddings are stored once, join groups of near copies, and portraits stand behind glass."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ pytest.importorskip("open_clip")
 pytest.importorskip("usearch")
 
 from flows.dataset import Dataset
+from flows.rejudge import planned_alike
 from flows.settings import parse_settings
 from storage.errors import SettingsError
 from storage.ledger import read_table
@@ -27,7 +30,7 @@ def weights(tmp_path_factory):
 
 
 def images(photographs, root, **filters):
-    tables = {"strength": {"measured": False}, "sharpness": False, **filters}
+    tables = {"strength": {"measured": False}, "clean_quality": False, **filters}
     build_here(settings_for(photographs, root, filters=tables, mixture={"variants": 1, "weights": {"noise": 1}}))
     return {row["key"]: row for row in Dataset(root).rows("images")}
 
@@ -51,6 +54,27 @@ def test_a_similarity_without_clip_is_refused(tmp_path):
     tables = {"seed": 1, "output": "d", "source": {"folder": "f"}, "filters": {"duplicate": {"similarity": 0.97}}}
     with pytest.raises(SettingsError, match=r"add \[filters.clip\]"):
         parse_settings(tables, origin="build.toml", base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "differs"),
+    [
+        ({}, {}, ""),
+        ({}, {"overlay": {}}, "filters.overlay"),
+        ({"overlay": {}}, {"overlay": {"max_repetition": 9}}, ""),
+        ({"overlay": {}}, {}, ""),
+        ({"clip": {"weights": "a"}}, {"clip": {"weights": "b"}}, "filters.clip.weights"),
+        ({"clip": {"weights": "a"}}, {"clip": {"weights": "a", "wanted": "haze"}}, ""),
+        ({"clean_quality": False}, {}, "filters.clean_quality"),
+        ({"clip": {}}, {"clip": {}, "duplicate": {"similarity": 0.9}}, "filters.duplicate.similarity"),
+    ],
+)
+def test_a_dataset_is_judged_again_only_by_what_was_measured(tmp_path, before, after, differs):
+    def settings(filters):
+        tables = {"seed": 1, "output": "d", "source": {"folder": "f"}, "filters": filters}
+        return parse_settings(tables, origin="build.toml", base=tmp_path)
+
+    assert planned_alike(json.loads(json.dumps(settings(before).published())), settings(after)) == differs
 
 
 def test_portraits_come_behind_the_glass_of_reflections_first():

@@ -1,0 +1,81 @@
+"""Signs of a mark that is tiled over a photograph: strokes that repeat under one translation, everywhere.
+
+A mark I = (1 - alpha m) J + alpha m c that is tiled correlates with itself under the same translations all over the
+image, however the ground changes; texture of the scene does so in places only. All is looked at on a copy with a
+shorter side of 512 pixels. Marks that stand there once are not found this way, and other ways that were tried did not
+find them either (`EXPERIMENTS.md`).
+"""
+
+import cv2
+import numpy as np
+
+from storage.records import Image, Plane
+
+SIDE = 512
+_LONGEST, _LEAST = 2048, 128  # sides of the copy of a strip
+_STROKE = 17  # side of the squares of the top-hats: wider than the strokes of letters
+_RADIUS = 40  # shortest translation looked at
+_PARTS = 4  # the correlation is looked at in 4 x 4 parts
+
+_BESIDE = ((0, 7), (0, -7), (-7, 0), (7, 0))  # translations a stroke's width from the sharpest one
+
+Shift = tuple[int, int]
+
+
+def reduced(image: Image) -> Plane:
+    """Return the luma of a copy whose shorter side is 512 pixels, of a strip less; a smaller image is enlarged."""
+    scale = min(SIDE / min(image.shape[:2]), _LONGEST / max(image.shape[:2]))
+    size = max(_LEAST, round(image.shape[1] * scale)), max(_LEAST, round(image.shape[0] * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.float32)
+
+
+def repetition(luma: Plane) -> dict[str, float]:
+    """Return how strokes of a plane (H, W) in levels repeat: `peak` and `steady`.
+
+    peak: deviations by which the sharpest peak of the autocorrelation stands out. steady: the median, over sixteen
+    parts, of what the correlation under that translation has over that a few pixels beside it.
+    """
+    kernel = np.ones((_STROKE, _STROKE), np.uint8)
+    light, dark = (cv2.morphologyEx(luma, kind, kernel) for kind in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT))
+    signed = np.arcsinh((light - dark) / 2)  # strokes of faint marks count nearly as much as strong texture
+    signed -= cv2.blur(signed, (33, 33))
+    peak, shift = _translation(signed)
+    return {"peak": peak, "steady": _steadiness(signed, shift)}
+
+
+def _translation(signed: Plane) -> tuple[float, Shift]:
+    """Return how far the sharpest peak of the autocorrelation stands out, and its place.
+
+    The spectrum is flattened half-way to phase correlation, or strong texture would hide a faint pattern.
+    """
+    rows, columns = signed.shape
+    spectrum = np.fft.rfft2(signed, (2 * rows, 2 * columns))
+    correlation = np.fft.fftshift(np.fft.irfft2(np.abs(spectrum), (2 * rows, 2 * columns))).astype(np.float32)
+    peaks = cv2.GaussianBlur(correlation, (0, 0), 1.0) - cv2.GaussianBlur(correlation, (0, 0), 4.0)
+    down, across = rows // 2, columns // 2
+    peaks = peaks[rows - down : rows + 1, columns - across : columns + across + 1]
+    row, column = np.arange(-down, 1)[:, None], np.arange(-across, across + 1)[None]
+    peaks = peaks / ((1 + row / rows) * (1 - np.abs(column) / columns))
+    near = np.hypot(row, column) < _RADIUS
+    spread = 1.4826 * float(np.median(np.abs(peaks[~near])))
+    peaks[near] = -1
+    place = np.unravel_index(int(peaks.argmax()), peaks.shape)
+    return float(peaks[place]) / max(spread, 1e-6), (int(place[0]) - down, int(place[1]) - across)
+
+
+def _steadiness(signed: Plane, shift: Shift) -> float:
+    here, power = _correlated(signed, shift)
+    beside = [_correlated(signed, (shift[0] + down, shift[1] + right))[0] for down, right in _BESIDE]
+    return float(np.median((here - np.mean(beside, 0)) / (power + 1e-3)))
+
+
+def _correlated(signed: Plane, shift: Shift) -> tuple[Plane, Plane]:
+    """Return the mean product with the shifted copy in each part, and the mean square there."""
+    rows, columns = signed.shape
+    up, across = max(0, -shift[0]), shift[1]
+    here = signed[up:, max(0, -across) : columns - max(0, across)]
+    there = signed[: rows - up, max(0, across) : columns - max(0, -across)]
+    size = (_PARTS, _PARTS)
+    product = cv2.resize(here * there, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(product), np.asarray(cv2.resize(here * here, size, interpolation=cv2.INTER_AREA))
