@@ -1,8 +1,8 @@
 """Are the local statistics of the photograph those of good ones: a quality score without reference, as an extra.
 
-It is off unless the settings have its table. Where `clean_quality` asks for single faults, this is one number for all that
-changes the finest structures; see `filters/_naturalness.py`. Such scores do not see what an editing model repeats and
-invents (Banana100), so no other filter rests on it.
+It is off unless the settings have its table. Where `clean_quality` asks for single faults, this is one number for all
+that changes the finest structures; see `filters/_naturalness.py`. It tells blurred copies from their originals and
+mildly degraded photographs hardly at all (`EXPERIMENTS.md`), so no other filter rests on it.
 """
 
 import math
