@@ -90,7 +90,7 @@ def _outlines(shape: tuple[int, ...], canvas: tuple[int, int], glass: Glass) -> 
     num_drops = count(glass.count * frames((shape[0], shape[1])), float(gaussian_field((1,), glass.seed)[0]))
     chances = uniform_field((num_drops, 6), glass.seed, stream=1)
     sizes = np.exp(glass.spread * gaussian_field((num_drops,), glass.seed, stream=2))
-    radii = (pixels(glass.radius, canvas) * np.clip(sizes, 0.2, 3.5)).astype(np.float32)
+    radii = (pixels(glass.radius, canvas) * np.clip(sizes, 0.2, 5)).astype(np.float32)
     order = np.argsort(radii, kind="stable")
     shapes = chances[:, 2:] * np.array([1, 1, 2 * np.pi, 2 * np.pi], dtype=np.float32)
     return (chances[:, :2] * np.array(canvas, dtype=np.float32))[order], radii[order], shapes[order]

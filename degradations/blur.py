@@ -39,6 +39,7 @@ RADIUS = (1.0, 1.7, 3.0, 5.0, 8.0, 13.0)  # of the most defocused point
 SIGMA = (0.7, 1.1, 1.9, 3.0, 4.6, 7.0)  # of web kernels
 SPAN = (4.0, 8.0, 14.0, 24.0, 36.0, 60.0)  # pixels that the faster tenth of a clip moves
 OBJECT_AREA = (0.02, 0.35)  # share of the picture: people, vehicles, animals
+BORDER = 0.1  # share of a side of the picture: what covers more of the upper one, or of two, is scenery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +184,20 @@ def _possible(scene: Scene, options: BlurOptions) -> tuple[list[str], list[float
 
 
 def _objects(scene: Scene) -> list[int]:
+    """Return the segments that may be something that moves: of its size, near, and not the frame of the scene."""
     if scene.segments is None:
         return []
     areas = np.bincount(scene.segments.ravel(), minlength=256) / scene.segments.size
     low, high = OBJECT_AREA
-    return [label for label, area in enumerate(areas) if low <= area <= high]
+    sized = [label for label, area in enumerate(areas) if low <= area <= high]
+    return [label for label in sized if _stands_out(scene.segments == label, scene.depth)]
+
+
+def _stands_out(inside: NDArray[np.bool_], depth: NDArray[np.float32] | None) -> bool:
+    """Return whether a segment leaves most of the border free and, where depth is known, is no farther than most."""
+    touched = sum(float(edge.mean()) > BORDER for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
+    near = depth is None or float(depth[inside].mean()) >= float(np.median(depth))
+    return near and touched <= 1 and not inside[0].mean() > BORDER
 
 
 def _moves(scene: Scene) -> bool:

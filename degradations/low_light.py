@@ -33,7 +33,7 @@ from degradations._random import chance, choice, log_uniform, normal, seed, unif
 from degradations._regions import region_map
 from degradations._sensor import Sensor
 from degradations._sensor import expose as expose_sensor
-from degradations._severity import path
+from degradations._severity import path, pixels
 from degradations._strips import strips
 from storage.records import Scene
 
@@ -47,6 +47,9 @@ ATTENUATION = (0.95, 0.85, 0.75, 0.66, 0.57, 0.48)
 MEAN = (0.45, 0.34, 0.25, 0.17, 0.11, 0.06)  # of luma, sRGB, in the statistics mode
 SHARE = (0.9, 0.75, 0.6, 0.45, 0.32, 0.2)  # of the photograph's own mean that it keeps at most
 FIELD_REDUCTION = 8
+LAMP_SIDE = 16.0  # pixels at 1024
+NIGHT = 70  # median code of green below which even the smallest clipped spot is a lamp
+CLIPPED = 253  # code from which a channel counts as clipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +131,22 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Low
     if not options.toe or mode == "paper":
         params = replace(params, toe=0.0)
     return params if options.lamps and mode == "physical" else replace(params, highlights=0.0)
+
+
+def lamps(frame: Frame, params: LowLight, scene: Scene) -> Frame:
+    """Return `frame` with its lamps brighter than white: only what is clipped over LAMP_SIDE and more.
+
+    Glints on fur and leaves are clipped too, by daylight; in the dark they would shine like a string of lights. In a
+    photograph that is dark already every clipped spot is a lamp.
+    """
+    bright = expand_highlights(frame, params, scene)
+    if bright is frame or np.median(scene.image[::4, ::4, 1]) < NIGHT:
+        return bright
+    side = max(3, round(pixels(LAMP_SIDE, scene.image.shape)))
+    clipped = (scene.image.min(axis=2) >= CLIPPED).astype(np.uint8)
+    core = cv2.morphologyEx(clipped, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
+    lit = cv2.dilate(core, np.ones((3, 3), np.uint8))  # with the lamp's soft edge
+    return replace(frame, degraded=np.where(lit[..., None] > 0, bright.degraded, frame.degraded))
 
 
 def illuminate(frame: Frame, params: LowLight, scene: Scene) -> Frame:
@@ -402,7 +421,7 @@ DEGRADATION = Degradation(
     params=LowLight,
     sample=sample,
     parts=(
-        Part(Stage.HIGHLIGHTS, expand_highlights),
+        Part(Stage.HIGHLIGHTS, lamps),
         Part(Stage.ILLUMINATION, illuminate),
         Part(Stage.EXPOSURE, expose),
         Part(Stage.SENSOR, capture),

@@ -37,7 +37,7 @@ RATE = (2.0, 6.0, 15.0, 40.0, 90.0, 150.0)  # mm/h at the borders of the levels
 SHUTTER = (1 / 80, 1 / 90, 1 / 105, 1 / 130, 1 / 170, 1 / 230)  # seconds
 ON_LENS = (0.0, 0.0, 5.0, 15.0, 35.0, 90.0)  # drops on the lens beside streaks, per 1024 x 1024
 ON_GLASS = (15.0, 55.0, 120.0, 210.0, 320.0, 480.0)  # drops on the glass of `raindrop`
-GLASS_RADIUS = (5.0, 7.0, 9.0, 11.0, 13.0, 15.0)
+GLASS_RADIUS = (3.7, 5.2, 6.6, 8.1, 9.6, 11.0)
 STRUCK = (0.0, 60.0, 180.0, 450.0, 900.0, 1600.0)  # drops that splash, per 1024 x 1024 of near ground
 WETNESS = (0.0, 0.08, 0.15, 0.2, 0.25, 0.3)  # stops
 SKY_FAR = 12.0  # distance of a rainy sky, in reaches
@@ -211,7 +211,7 @@ def _on_glass(rng: np.random.Generator, severity: float, rain: Rain) -> Rain:
         wetness=0.0,
         drops=path(severity, ON_GLASS),
         drop_radius=path(severity, GLASS_RADIUS) * uniform(rng, 0.8, 1.25),
-        drop_spread=uniform(rng, 0.5, 0.75),
+        drop_spread=uniform(rng, 0.75, 1.0),  # on real panes most drops are specks, and few are large
         defocus=log_uniform(rng, 0.8, 6),
     )
 

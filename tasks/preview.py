@@ -15,6 +15,7 @@ from tasks.degrade import fit
 from tasks.mixture import REALRESTORER
 
 LABEL, GAP = 22, 4  # height of a label and distance of the tiles of a grid, pixels
+OVERSIZE = 2  # of what a tile is rendered at: codecs and sensors act at native pixels and would crush a thumbnail
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -42,19 +43,20 @@ def preview(
 
 
 def grid(image: Image, *, names: Sequence[str] = tuple(REALRESTORER), seed: int = 0, width: int = 320) -> Image:
-    """Return a labelled picture: one row for each name, the clean image and the five levels, rendered at tile size."""
-    scene = scene_of(_scaled(image, width))
-    rows = [_row(name, scene, seed) for name in names]
+    """Return a labelled picture: one row for each name, the clean image and the five levels, `width` pixels each."""
+    scene = scene_of(_scaled(image, OVERSIZE * width))
+    rows = [_row(name, scene, seed, width) for name in names]
     heads = [_label("clean", width), *(_label(f"level {number}", width) for number in range(1, 6))]
     return _stack([_beside([_label("", max(width // 3, 90)), *heads]), *rows])
 
 
-def _row(name: str, scene: Scene, seed: int) -> Image:
-    height, width = scene.image.shape[:2]
-    tiles = [preview(name, scene, severity=level - 0.02, seed=seed)[1].degraded for level in LEVELS]
+def _row(name: str, scene: Scene, seed: int, width: int) -> Image:
+    rendered = [preview(name, scene, severity=level - 0.02, seed=seed)[1].degraded for level in LEVELS]
+    clean, *tiles = (_scaled(each, width) for each in (scene.image, *rendered))
+    height = len(clean)
     side = np.full((height, max(width // 3, 90), 3), 255, np.uint8)
     cv2.putText(side, name, (6, height // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    return _beside([side, scene.image, *tiles])
+    return _beside([side, clean, *tiles])
 
 
 def _scaled(image: Image, width: int) -> Image:

@@ -422,3 +422,14 @@ def test_released_chain_changes_nothing_at_0_and_harms_more_with_severity() -> N
 def test_no_possible_cause_is_an_error() -> None:
     with pytest.raises(ValueError, match="no cause"):
         sample(generator(0), 0.5, scene_of(segments=None), only("object_motion"))
+
+
+def test_scenery_does_not_move() -> None:
+    segments = np.zeros((160, 200), np.uint8)
+    segments[:60] = 1  # the sky
+    segments[60:160, :40] = 2  # a wall at the left that reaches the ground
+    segments[90:140, 90:130] = 3  # someone in the middle
+    depth = np.broadcast_to(np.linspace(0, 1, 160, dtype=np.float32)[:, None], segments.shape)
+    scene = scene_of(segments=segments, depth=np.ascontiguousarray(depth))
+    drawn = {sample(generator(seed), 0.5, scene, only("object_motion")).motion.segment for seed in range(12)}
+    assert drawn == {3}

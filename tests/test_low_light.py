@@ -148,12 +148,24 @@ def test_flash_lights_what_is_near() -> None:
 
 def test_lamps_stay_white_in_a_dark_picture() -> None:
     image = photograph()
-    image[20:30, 20:30] = 255
+    image[20:34, 20:34] = 255
     scene = scene_of(image)
     params = dataclasses.replace(drawn(1, 0.5, scene, mode="physical", **PLAIN), highlights=8.0)
     without = dataclasses.replace(params, highlights=0.0)
     assert dark(params, scene)[25, 25].min() > 1.5 * dark(without, scene)[25, 25].min()
     np.testing.assert_array_equal(dark(params, scene)[100], dark(without, scene)[100])
+
+
+def test_a_glint_by_day_is_no_lamp_by_night() -> None:
+    image = np.full((512, 512, 3), 140, np.uint8)
+    image[100:104, 100:104] = 255
+    image[300:340, 300:340] = 255
+    scene = scene_of(image)
+    params = dataclasses.replace(drawn(1, 0.8, scene, mode="physical", **PLAIN), highlights=8.0)
+    out = dark(params, scene)
+    assert out[320, 320].min() > 1.5 * out[102, 102].max()
+    night = scene_of(np.where(image == 140, 20, image).astype(np.uint8))
+    assert dark(params, night)[102, 102].min() == dark(params, night)[320, 320].min()
 
 
 def test_segments_receive_light_of_their_own() -> None:
