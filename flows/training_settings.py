@@ -40,4 +40,7 @@ def _absolute(options: Options, base: Path) -> Options:
     data = options.data.model_copy(
         update={name: tuple(map(path, getattr(options.data, name))) for name in ("train", "validation")}
     )
+    if data.foreign:
+        shards = tuple(map(path, data.foreign.shards))
+        data = data.model_copy(update={"foreign": data.foreign.model_copy(update={"shards": shards})})
     return options.model_copy(update={"output": path(options.output), "model": model, "data": data})

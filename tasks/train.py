@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from storage.errors import SettingsError
 from tasks.augment import WebStyle
@@ -19,6 +19,7 @@ from training import forecast, states
 from training.curriculum import Curriculum
 from training.export import export
 from training.feed import Readers
+from training.foreign import Foreign
 from training.index import Index, read_index
 from training.levels import Levels
 from training.logs import JsonLines, Log, Logs, Pictures, TensorBoard
@@ -36,18 +37,32 @@ CHECKPOINTS = "checkpoints"
 TEXT_TOKENS = {False: 5, True: 640}  # by whether there is a connector, for the forecast
 
 
+class ForeignOptions(BaseModel, frozen=True, extra="forbid"):
+    """Shards of others in WebDataset form, all of one task, in an order that no restart repeats.
+
+    clean and degraded: the suffixes of their members, such as "gt.png".
+    """
+
+    shards: Annotated[tuple[str, ...], Field(min_length=1)]
+    clean: str
+    degraded: str
+    task: str
+    instruction: str
+
+
 class DataOptions(BaseModel, frozen=True, extra="forbid"):
     """What is trained on.
 
-    train: folders of datasets; validation: those whose validation split is looked at, the same unless said. tasks: all
-    unless some are named. size: images have about this squared, at the ratios 1:1 to 16:9 both ways, or `square`.
-    repeats: for how many steps in a row the pairs of a batch come, cut elsewhere each time. scale: "cover" scales both
-    images of a pair so that as much as possible of them is seen, "native" cuts. dropout: share of empty prompts.
-    chinese: share of Chinese prompts. augmented: share of degraded images that are degraded once more as the web would.
-    readers: threads, or `processes`. ahead: batches made before they are needed.
+    train: folders of datasets, or `foreign` shards instead; validation: folders whose validation split is looked at,
+    those of `train` unless said. tasks: all unless some are named. size: images have about this squared, at the ratios
+    1:1 to 16:9 both ways, or `square`. repeats: for how many steps in a row the pairs of a batch come, cut elsewhere
+    each time. scale: "cover" scales both images of a pair so that as much as possible of them is seen, "native" cuts.
+    dropout: share of empty prompts. chinese: share of Chinese prompts. augmented: share of degraded images that are
+    degraded once more as the web would. readers: threads, or `processes`. ahead: batches made before they are needed.
     """
 
-    train: Annotated[tuple[str, ...], Field(min_length=1)]
+    train: tuple[str, ...] = ()
+    foreign: ForeignOptions | None = None
     validation: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     size: Annotated[int, Field(ge=8, le=4096)] = 1024
@@ -61,6 +76,14 @@ class DataOptions(BaseModel, frozen=True, extra="forbid"):
     readers: Annotated[int, Field(ge=1, le=256)] = 2
     ahead: Annotated[int, Field(ge=1, le=64)] = 2
     processes: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataOptions":
+        if bool(self.train) == bool(self.foreign):
+            raise ValueError("name one of train and foreign")
+        if self.processes and (self.foreign or self.repeats > 1):
+            raise ValueError("what comes as a stream, or repeats, is read by threads; set processes to false")
+        return self
 
 
 class TrainRun(BaseModel, frozen=True, extra="forbid"):
@@ -127,7 +150,7 @@ class Options(BaseModel, frozen=True, extra="forbid"):
 
     def begun(self, index: Index) -> dict[str, Any]:
         """Return by name what must not change between a run and its continuation."""
-        reading = {"train", "validation", "readers", "ahead", "processes"}
+        reading = {"train", "foreign", "validation", "readers", "ahead", "processes"}
         left_out: dict[str, Any] = {"output": True, "run": True, "validation": True, "data": reading}
         layout = {"checkpointed", "compiled", "weights", "encoders", "prefix"}
         content = self.model_dump(mode="json", exclude={**left_out, "model": layout})
@@ -197,14 +220,15 @@ def run(
             dtype=compute,
             mixed=options.model.compute == "mixed",
         )
-        index = read_index([Path(name) for name in options.data.train], "train", options.data.tasks)
+        shards = foreign_of(options.data)
+        index = shards.index() if shards else _index(options.data.train, "train", options.data)
         cost = forecast_of(options, world=ranks.world, trained=trained)
         with _opened_logs(options, ranks, logs) as log:
             log.header(_header(options, index, cost, ranks))
             job = Job(
                 model=start.model,
                 objective=objective,
-                data=_data(options, index),
+                data=_data(options, index, shards),
                 recipe=options.recipe(),
                 rhythm=options.run.rhythm,
                 folder=root / CHECKPOINTS,
@@ -255,13 +279,25 @@ def forecast_of(options: Options, *, world: int, trained: Sequence[str] | None =
     )
 
 
-def _data(options: Options, index: Index) -> Data:
-    data = options.data
-    looked_at = None
-    if options.run.rhythm.validate:
-        looked_at = read_index([Path(name) for name in data.validation or data.train], "validation", data.tasks)
+def foreign_of(data: DataOptions) -> Foreign | None:
+    """Return the shards of others that are trained on, if any are."""
+    if data.foreign is None:
+        return None
+    rest = data.foreign.model_dump(exclude={"shards"})
+    return Foreign(shards=tuple(map(Path, data.foreign.shards)), **rest)
+
+
+def _index(folders: Sequence[str], split: str, data: DataOptions) -> Index:
+    return read_index([Path(name) for name in folders], split, data.tasks)
+
+
+def _data(options: Options, index: Index, shards: Foreign | None) -> Data:
+    data, looked_at = options.data, None
+    if options.run.rhythm.validate and (data.validation or data.train):
+        looked_at = _index(data.validation or data.train, "validation", data)
     return Data(
         train=index,
+        foreign=shards,
         validation=looked_at,
         augment=WebStyle(probability=1) if data.augmented else None,
         wording=worded(data.chinese),

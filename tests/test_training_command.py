@@ -3,6 +3,9 @@
 # ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -13,7 +16,7 @@ from flows.following import Following
 from flows.train import train_here
 from flows.training_metrics import TrainingMetrics
 from flows.training_settings import read_training
-from tests.small_training import dataset, lines, settings, train
+from tests.small_training import ROOT, dataset, lines, settings, train
 from training.logs import JsonLines
 
 
@@ -42,7 +45,7 @@ def written(folder, content):
         ({"model": {"shape": {"hiden": 3}}}, "model.shape: hiden is no field of a model; there are channels, hidden"),
         ({"levels": {"kind": "cubic"}}, "levels.kind: input should be 'shifted-logit-normal', 'power' or 'uniform'"),
         ({"curriculum": 3}, "curriculum must be a table of options, got 3; write [curriculum] above its keys"),
-        ({"data": {"train": []}}, "data.train: tuple should have at least 1 item"),
+        ({"data": {"train": []}}, "data: name one of train and foreign"),
     ],
 )
 def test_a_wrong_setting_is_told_in_one_sentence(root, capsys, change, sentence):
@@ -117,10 +120,18 @@ def test_tensorboard_has_numbers_and_pictures(root):
 
 
 @pytest.mark.stack
-def test_the_command_trains_as_a_flow_run_and_again_does_nothing(root, capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+def test_the_command_trains_as_a_flow_run_and_again_starts_nothing(root, tmp_path):
     file = written(root, settings(root, "whole"))
+    told = []
     for _ in range(2):
-        assert run(["train", str(file), "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["weights"] == str(root / "whole" / "model.safetensors")
+        command = [sys.executable, "-m", "flows", "train", str(file), "--json"]
+        environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=True
+        )
+        assert json.loads(done.stdout)["weights"] == str(root / "whole" / "model.safetensors")
+        assert "Traceback" not in done.stderr
+        told.append(done.stderr)
+    assert "starting Prefect" in told[0]
+    assert "starting Prefect" not in told[1]
     assert len(lines(root / "whole")) == 15

@@ -48,13 +48,13 @@ def _edges(side: int, ratio: float) -> tuple[float, float]:
 
 
 def bucket_shares(buckets: list[Size], sizes: Mapping[Size, int]) -> list[float]:
-    """Return the share of images, counted by (height, width), that are nearest in shape to each bucket."""
+    """Return the share of images, counted by (height, width), nearest in shape to each bucket; else all the first."""
     shares = [0.0] * len(buckets)
     for (height, width), count in sizes.items():
         distances = [abs(math.log(height * w / (width * h))) for h, w in buckets]
         shares[distances.index(min(distances))] += count
     total = sum(shares)
-    return [share / total for share in shares]
+    return [share / total for share in shares] if total else [1.0, *shares[1:]]
 
 
 def bucket_of(step: int, buckets: list[Size], shares: list[float], key: str) -> Size:

@@ -20,9 +20,10 @@ from torch import distributed as dist
 from training import states, validation
 from training.averages import Average
 from training.crops import bucket_of, bucket_shares, bucket_sizes
-from training.curriculum import Leg, equal_shares, leg, moved_shares
+from training.curriculum import equal_shares, leg, moved_shares
 from training.examples import Augment, Example, Maker, Shards, Source, Wording, as_instructed
 from training.feed import Fed, Readers, Slice, feed
+from training.foreign import Foreign, ForeignPairs
 from training.index import Index
 from training.logs import Log
 from training.model import RestorationTransformer
@@ -46,11 +47,11 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """What is trained on and looked at. foreign: pairs that replace the index's, in an order of their own."""
+    """What is trained on and looked at. foreign: shards of others that replace those of the index."""
 
     train: Index
     validation: Index | None = None
-    foreign: Source | None = None
+    foreign: Foreign | None = None
     augment: Augment | None = None
     wording: Wording = as_instructed
     readers: Readers = field(default_factory=Readers)
@@ -125,18 +126,18 @@ class _Run:
     def leg(self) -> None:
         """Do the steps that share one plan, then let the shares of tasks follow what was learnt."""
         recipe = self.job.recipe
-        now = leg(recipe.curriculum, self.job.data.train, recipe.whole, self.state.step, self.state.memory["shares"])
+        steps, source = self._source()
         key = f"{recipe.seed}/{recipe.stage}"
         fed = feed(
-            self._maker(now),
-            now.steps,
+            self._maker(source),
+            steps,
             self._part,
             lambda step: bucket_of(step, self._sizes, self._size_shares, key),
             self.job.data.readers,
         )
         try:
             for batch in fed:
-                self._step(batch, last=batch.step + 1 == now.steps.stop)
+                self._step(batch, last=batch.step + 1 == steps.stop)
                 if self.stopped:
                     return
         finally:
@@ -146,9 +147,17 @@ class _Run:
         """Leave a checkpoint of the last step."""
         self._save()
 
-    def _maker(self, now: Leg) -> Maker:
+    def _source(self) -> tuple[range, Source]:
+        """Return the steps up to which one plan holds, and the pairs of their positions."""
+        recipe, data, step = self.job.recipe, self.job.data, self.state.step
+        if data.foreign:
+            pairs = ForeignPairs(data.foreign, seed=recipe.seed, rank=self._part.rank, begun=step)
+            return range(step, recipe.steps), pairs
+        now = leg(recipe.curriculum, data.train, recipe.whole, step, self.state.memory["shares"])
+        return now.steps, Shards(index=data.train, plan=now.plan, pools=now.pools)
+
+    def _maker(self, source: Source) -> Maker:
         recipe, data, objective = self.job.recipe, self.job.data, self.job.objective
-        source: Source = data.foreign or Shards(index=data.train, plan=now.plan, pools=now.pools)
         look = objective.look()
         if recipe.repeats > 1:
             source = Repeated(source, batch=recipe.batch, repeats=recipe.repeats)

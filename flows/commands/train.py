@@ -15,6 +15,7 @@ def train_command(file: Path, *, dry_run: bool, as_json: bool) -> int:
         from flows.train import ranks_of_torchrun, train_rank
         from flows.training_settings import read_training
         from tasks.train import forecast_of
+        from tasks.train import outcome as outcome_of
     except ImportError as error:
         raise SettingsError(f"train needs {error.name}: install PairForge with its `train` extra") from error
 
@@ -35,7 +36,7 @@ def train_command(file: Path, *, dry_run: bool, as_json: bool) -> int:
         outcome = train_rank(options, ranks, [_Terminal(console).follow] if ranks.rank == 0 else [])
         if ranks.rank:
             return 0
-    else:
+    elif (outcome := outcome_of(options)).weights is None:
         outcome = _on_server(options, file, console)
     if outcome.weights is None:
         raise PairForgeError(f"stopped at step {outcome.step} of {options.steps}; run the same command again to go on")
