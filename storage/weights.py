@@ -78,6 +78,9 @@ def load_pretrained(
     if not (folder / "config.json").is_file():
         raise SettingsError(f"{folder} holds no config.json; name the folder that `save_pretrained` wrote")
     check_safetensors(folder)
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for every actor says nothing to anybody
     options = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
     try:
         model, info = kind.from_pretrained(

@@ -261,6 +261,22 @@ def test_what_the_network_never_uses_may_be_absent(folder, tmp_path):
     assert np.array_equal(first, second)
 
 
+def test_an_index_that_older_checkpoints_hold_is_ignored(folders, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    copy = shutil.copytree(folders("beit"), tmp_path / "copy")
+    state = load_file(copy / "model.safetensors")
+    place = "backbone.encoder.layer.0.attention.attention.relative_position_bias.relative_position_index"
+    save_file({**state, place: torch.zeros(17, 17, dtype=torch.int64)}, copy / "model.safetensors", {"format": "pt"})
+    open_annotator("midas", weights=str(copy))
+
+
+@pytest.mark.parametrize("name", ["dpt", "depth_anything"])
+def test_nothing_is_asked_of_the_network(name, folders, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the network was asked"))
+    open_annotator("midas", weights=str(folders(name)))
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [

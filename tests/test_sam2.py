@@ -118,11 +118,7 @@ def package_file(tmp_path_factory):
     return folder / "sam2.1_hiera_tiny.safetensors"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A small Sam2Model with random weights as `save_pretrained` writes it."""
-    path = tmp_path_factory.mktemp("transformers")
-    torch.manual_seed(1)
+def small_parts():
     backbone = {"hidden_size": 8, "blocks_per_stage": [1, 2, 2, 1], "embed_dim_per_stage": [8, 16, 32, 64]}
     backbone |= {
         "num_attention_heads_per_stage": [1, 1, 2, 2],
@@ -131,19 +127,42 @@ def folder(tmp_path_factory):
     }
     vision = {"backbone_config": {"model_type": "sam2_hiera_det_model", **backbone}, "fpn_hidden_size": 32}
     vision |= {"backbone_channel_list": [64, 32, 16, 8], "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]]}
-    config = transformers.Sam2Config(
-        vision_config=vision,
-        prompt_encoder_config={"hidden_size": 32, "image_size": 128},
-        mask_decoder_config={"hidden_size": 32, "mlp_dim": 32, "iou_head_hidden_dim": 32, "num_attention_heads": 2},
-    )
-    model = transformers.Sam2Model(config)
+    decoder = {"hidden_size": 32, "mlp_dim": 32, "iou_head_hidden_dim": 32, "num_attention_heads": 2}
+    prompt = {"hidden_size": 32, "image_size": 128}
+    return {"vision_config": vision, "prompt_encoder_config": prompt, "mask_decoder_config": decoder}
+
+
+def processor():
+    return transformers.Sam2ImageProcessor(size={"height": 128, "width": 128}, mask_size={"height": 32, "width": 32})
+
+
+def saved(model, path):
+    torch.manual_seed(1)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.2)  # so that logits are about as large as a trained model's
     model.save_pretrained(path)
-    sizes = {"size": {"height": 128, "width": 128}, "mask_size": {"height": 32, "width": 32}}
-    transformers.Sam2ImageProcessor(**sizes).save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small Sam2Model with random weights as `save_pretrained` writes it."""
+    path = tmp_path_factory.mktemp("transformers")
+    processor().save_pretrained(path)
+    return saved(transformers.Sam2Model(transformers.Sam2Config(**small_parts())), path)
+
+
+@pytest.fixture
+def video_folder(tmp_path):
+    """The same within a small video model, with its own processors: the form in which SAM-2.1 is on the hub."""
+    width = {"memory_attention_hidden_size": 32, "memory_attention_feed_forward_hidden_size": 32}
+    width |= {"memory_attention_num_layers": 1, "memory_encoder_hidden_size": 32, "memory_encoder_output_channels": 16}
+    width |= {"mask_downsampler_embed_dim": 32, "memory_fuser_embed_dim": 32, "memory_fuser_intermediate_dim": 32}
+    frames = transformers.Sam2VideoVideoProcessor(size={"height": 128, "width": 128})
+    transformers.Sam2VideoProcessor(image_processor=processor(), video_processor=frames).save_pretrained(tmp_path)
+    config = transformers.Sam2VideoConfig(**small_parts(), image_size=128, **width)
+    return saved(transformers.Sam2VideoModel(config), tmp_path)
 
 
 def published_masks(file):
@@ -240,6 +259,21 @@ def test_the_annotator_makes_labels_of_the_size_of_the_image(format_name, reques
     assert annotator.backend.startswith("sam2-1:")
     together = annotator.annotate_all([PHOTOGRAPH, PHOTOGRAPH[:100]])
     assert np.mean(together[0] != labels) < 1e-3
+
+
+def test_the_image_model_is_read_out_of_a_published_video_model(video_folder):
+    from safetensors.torch import load_file
+
+    inner = open_model(video_folder, "cpu")._model.state_dict()
+    stored = load_file(video_folder / "model.safetensors")
+    assert any(name.startswith("memory_") for name in stored)
+    assert all(torch.equal(value, stored[name]) for name, value in inner.items() if name in stored)
+    assert len(np.unique(open_annotator("sam2", weights=str(video_folder), options=FOLDER).annotate(PHOTOGRAPH))) > 1
+
+
+def test_nothing_is_asked_of_the_network(folder, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the network was asked"))
+    open_annotator("sam2", weights=str(folder))
 
 
 def test_bf16_finds_nearly_the_same(folder):
