@@ -29,13 +29,15 @@ class Fit(BaseModel, frozen=True, extra="forbid"):
     bias: tuple[float, ...]
 
 
-def graded(image: Image, name: str) -> int | None:
-    """Return the grade, 1 (worst) to 5 (none), of the degradation `name`; None for one it does not know."""
-    fit = _fit()
-    if name not in fit.types:
-        return None
+def types() -> tuple[str, ...]:
+    """Return the degradations that can be graded."""
+    return _fit().types
+
+
+def graded(image: Image, name: str) -> int:
+    """Return the grade, 1 (worst) to 5 (none), of the degradation `name`; ValueError for one of no known type."""
+    fit, found = _fit(), statistics(image)
     row = fit.types.index(name)
-    found = statistics(image)
     grade = float(np.dot(fit.weights[row], [found[feature] for feature in fit.features])) + fit.bias[row]
     return int(np.clip(round(grade), _LEAST, _MOST))
 

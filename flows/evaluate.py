@@ -239,7 +239,7 @@ def _check_match(inputs: Gallery, restored: Gallery) -> None:
 def _against_input(
     settings: BenchSettings, inputs: Gallery, degraded: Gallery | None, restored: Gallery, progress: Progress
 ) -> _Measured:
-    grade, grader = _grader(settings)
+    grade, grader = _grader(settings, inputs)
     distance = _lpips(settings) or measuring.dissimilarity()
     between = measuring.kept(distance, Answers(Path(settings.grader.answers)))
     outcomes = measuring.measure_realir(inputs, restored, distance=between, grade=grade, progress=progress)
@@ -255,9 +255,9 @@ def _against_truth(
     return outcomes, reference(outcomes, resamples=settings.resamples, seed=settings.seed), "", distance
 
 
-def _grader(settings: BenchSettings) -> tuple[Grade, str]:
+def _grader(settings: BenchSettings, inputs: Gallery) -> tuple[Grade, str]:
     if settings.grader.kind == "embedded":
-        return measuring.embedded_grader(), _embedded_grade.NAME
+        return measuring.embedded_grader(filter(None, inputs.tasks.values())), _embedded_grade.NAME
     vlm = settings.grader
     return measuring.vlm_grader(open_vlm(vlm, settings.device)), vlm.identity()
 

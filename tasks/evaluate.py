@@ -6,9 +6,8 @@ with a reason, never an error and never left out.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import PIL.Image
@@ -24,7 +23,8 @@ from tasks.decode import decode
 from tasks.gallery import Gallery
 from training.benchmark import Outcome
 
-GROUP = 32  # pictures whose questions are asked at once
+GROUP = 32  # pictures whose questions are asked at once, at most
+MOST_BYTES = 1 << 30  # of decoded pictures that wait for their grades, about
 LEAST_SIDE = 32  # of a picture that LPIPS and SSIM can look at
 
 Progress = Callable[[int, int], None]  # (pictures done, pictures in all)
@@ -49,11 +49,13 @@ def vlm_grader(ask: Ask) -> Grade:
     return grade
 
 
-def embedded_grader() -> Grade:
-    """Return the grader that needs no weights; SettingsError when it is asked of a degradation it does not know."""
+def embedded_grader(tasks: Iterable[str]) -> Grade:
+    """Return the grader that needs no weights; SettingsError when one of the tasks is unknown to it."""
+    if unknown := sorted(set(tasks) - set(_embedded_grade.types())):
+        raise SettingsError(f"the embedded grader does not know {unknown[0]}: name a vision-language model in [grader]")
 
     def grade(pictures: Sequence[tuple[Image, str]]) -> list[int]:
-        return [_embedded_grade_of(image, task) for image, task in pictures]
+        return [_embedded_grade.graded(image, task) for image, task in pictures]
 
     return grade
 
@@ -90,10 +92,11 @@ def measure_realir(
     A restored picture of another size is resized to its input's, by Lanczos, as the benchmark's code does. Raises
     SettingsError when the task of a picture is not known.
     """
+    _check_tasks(degraded.tasks)
     outcomes: list[Outcome] = []
-    names = iter(sorted(degraded.tasks))
-    while group := list(islice(names, GROUP)):
-        outcomes += _graded([_compared(name, degraded, restored, distance) for name in group], grade)
+    compared = (_compared(name, degraded, restored, distance) for name in sorted(degraded.tasks))
+    for group in _groups(compared):
+        outcomes += _graded(group, grade)
         progress(len(outcomes), len(degraded.tasks))
     return outcomes
 
@@ -136,15 +139,32 @@ class _Compared:
     images: tuple[Image, Image] | None = None
 
 
+def _check_tasks(tasks: Mapping[str, str]) -> None:
+    unknown = sorted(name for name, task in tasks.items() if not task)
+    if unknown:
+        raise SettingsError(
+            f"nothing says what {unknown[0]} is degraded by, nor of {len(unknown) - 1} others: put them into a folder "
+            "named for it, list them in an index, or set pictures.task"
+        )
+
+
+def _groups(compared: Iterable[_Compared]) -> Iterator[list[_Compared]]:
+    """Yield pictures in groups that are worth asking about together and fit into memory."""
+    group, held = list[_Compared](), 0
+    for item in compared:
+        group.append(item)
+        held += sum(image.nbytes for image in item.images or ())
+        if len(group) == GROUP or held > MOST_BYTES:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
 def _compared(
     name: str, degraded: Gallery, restored: Gallery, distance: Callable[[Image, Image, str], float]
 ) -> _Compared:
     task = degraded.tasks[name]
-    if not task:
-        raise SettingsError(
-            f"nothing says what {name} is degraded by: put it into a folder named for it, list it in an index, "
-            "or set pictures.task"
-        )
     try:
         (image, other), key = _read(name, {"degraded": degraded, "restored": restored})
     except SourceError as error:
@@ -204,10 +224,3 @@ def _read(name: str, sides: Mapping[str, Gallery]) -> tuple[list[Image], str]:
         images.append(image if not images else fitted(image, images[0].shape))
         hashes.append(hashlib.sha256(data).hexdigest())
     return images, digest(hashes)
-
-
-def _embedded_grade_of(image: Image, task: str) -> int:
-    grade = _embedded_grade.graded(image, task)
-    if grade is None:
-        raise SettingsError(f"the embedded grader does not know {task}: name a vision-language model in [grader]")
-    return grade

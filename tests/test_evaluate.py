@@ -189,6 +189,14 @@ def test_the_key_and_the_servers_address_stand_in_no_result(pictures, alexnet, c
     assert not any(KEY in text or running.url in text for text in told)
 
 
+def test_large_pictures_wait_for_their_grades_in_small_groups(pictures, alexnet, monkeypatch):
+    _, found, _ = evaluated(pictures, alexnet)
+    monkeypatch.setattr("tasks.evaluate.MOST_BYTES", 20_000)
+    monkeypatch.setattr("tasks.evaluate.GROUP", 3)
+    (pictures / "scores/bench.json").unlink()
+    assert evaluated(pictures, alexnet)[1] == found
+
+
 def test_json_is_the_whole_of_standard_output(pictures, alexnet, capsys):
     with serve(by_brightness) as running:
         assert run(["evaluate", with_vlm(pictures, running.url, alexnet), "--json"]) == 0

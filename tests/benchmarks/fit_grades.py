@@ -76,8 +76,8 @@ def _fitted(rows: list[Row]) -> dict[str, object]:
     for name in TYPES:
         own = types == name
         wanted = np.where(own, [GRADE_OF_LEVEL.get(int(one), 5) for one in levels], 5).astype(float)
-        share = np.where(own, 1.0, np.where(types == "clean", 2.0, 0.25))
-        model = make_pipeline(StandardScaler(), Ridge(alpha=10.0))
+        share = np.where(own, 1.0, np.where(types == "clean", 8.0, 0.1))
+        model = make_pipeline(StandardScaler(), Ridge(alpha=200.0))
         found = cross_val_predict(
             model, features, wanted, groups=sources, cv=GroupKFold(6), params={"ridge__sample_weight": share}
         )
