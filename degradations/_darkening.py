@@ -71,12 +71,19 @@ def as_curves(outputs: Array) -> Array:
 
 @cache
 def load_weights(path: str) -> dict[str, Array]:
-    """Return the weights in the JSON file at `path`; raises ValueError if they do not fit the network."""
-    stored = json.loads(Path(path).read_text())
+    """Return the weights in the JSON file at `path`; raises ValueError if there are none that fit the network."""
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no JSON file of weights ({error})") from error
     names = ("w1", "b1", "w2", "b2", "w3", "b3")
-    if set(names) - set(stored):
+    if not isinstance(stored, dict) or set(names) - set(stored):
         raise ValueError(f"{path} lacks {', '.join(sorted(set(names) - set(stored)))}")
     weights = {name: np.asarray(stored[name], dtype=np.float64) for name in names}
-    if weights["w1"].shape[0] != BINS + 1 or weights["w3"].shape[1] != 3 * POINTS:
-        raise ValueError(f"{path} must map {BINS + 1} inputs to {3 * POINTS} outputs")
+    first, second = weights["b1"].size, weights["b2"].size
+    fitting = [(BINS + 1, first), (first,), (first, second), (second,), (second, 3 * POINTS), (3 * POINTS,)]
+    if [weights[name].shape for name in names] != fitting or not all(np.isfinite(w).all() for w in weights.values()):
+        raise ValueError(
+            f"{path} must hold finite weights of two layers from {BINS + 1} inputs to {3 * POINTS} outputs"
+        )
     return weights

@@ -100,7 +100,7 @@ class LowLightOptions(Options, frozen=True):
 
     noise, field, cast, toe, lamps: whether there is sensor noise, uneven illumination, a white-balance error, a toe,
     and whether clipped light stays bright. model: weights of another darkening network, a JSON file; None for the one
-    that comes with the code.
+    that comes with the code. A build knows it by its path: other weights need another name.
     """
 
     mode: Literal["mixed", "physical", "paper", "statistics", "model"] = "mixed"

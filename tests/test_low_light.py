@@ -200,11 +200,39 @@ def test_other_weights_pass_through_the_hook(tmp_path: Any) -> None:
     assert other.mean() < own.mean()
 
 
-def test_weights_that_do_not_fit_are_refused(tmp_path: Any) -> None:
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"w1": [[0.0]]}', "lacks b1"),
+        ("[1, 2]", "lacks b1"),
+        ("weights", "no JSON file"),
+        (None, "no JSON file"),
+        (json.dumps({key: [[0.0]] for key in ("w1", "b1", "w2", "b2", "w3", "b3")}), "from 17 inputs to 51 outputs"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path: Any, content: str, told: str) -> None:
     file = tmp_path / "broken.json"
-    file.write_text(json.dumps({"w1": [[0.0]]}))
-    with pytest.raises(ValueError, match="lacks b1"):
-        _darkening.load_weights(str(file))
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ValueError, match=told):
+        drawn(1, 0.5, scene_of(photograph()), mode="model", model=str(file))
+
+
+def test_a_network_of_another_width_passes_through_the_hook(tmp_path: Any) -> None:
+    source = np.random.default_rng(0)
+    sizes = (_darkening.BINS + 1, 5, 9, 3 * _darkening.POINTS)
+    stored = {f"w{n}": source.normal(size=(sizes[n - 1], sizes[n])).tolist() for n in (1, 2, 3)}
+    stored |= {f"b{n}": source.normal(size=sizes[n]).tolist() for n in (1, 2, 3)}
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps(stored))
+    scene = scene_of(photograph())
+    recipe = draw(
+        "low_light", 0.8, scene, seed=3, options={"low_light": LowLightOptions(mode="model", model=str(file))}
+    )
+    made = render(scene, recipe).degraded
+    file.unlink()  # the curve stands in the recipe: a replay needs no weights
+    np.testing.assert_array_equal(render(scene, recipe).degraded, made)
+    assert made.mean() < scene.image.mean()
 
 
 @pytest.mark.parametrize("mode", MODES)
