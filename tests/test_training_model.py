@@ -24,7 +24,7 @@ from training.checkpoints import native_shapes
 from training.connector import Connector, RefinerBlock, attention_mask
 from training.layers import SingleBlock, modulate
 from training.layouts import entries, pieces
-from training.model import FILTERS, build, initialise, neighbourhoods
+from training.model import COLOURS, FILTERS, build, initialise, neighbourhoods
 
 RENAMED = {  # Step1X-Edit for diffusers -> mainline Flux
     "time_embed.in_layer": "time_text_embed.timestep_embedder.linear_1",
@@ -165,7 +165,7 @@ def tiny_filtering(gates):
     model = build(params.tiny(), "cpu")
     initialise(model, seed=0)
     with torch.no_grad():
-        model.mix.linear.bias.copy_(torch.tensor(gates).repeat_interleave(params.tiny().channels))
+        model.mix.linear.bias.copy_(torch.tensor(gates).repeat_interleave(COLOURS))
     return model
 
 

@@ -27,6 +27,7 @@ FREQUENCIES = 256
 MODEL_GUIDANCE = 3.5  # what a model with an embedded guidance is told (the released pipeline)
 NEIGHBOURS = 9  # of a token of an added reference, itself among them
 FILTERS = 8  # of an added reference
+COLOURS = 3  # each with gates of its own
 
 
 class RestorationTransformer(nn.Module):
@@ -49,7 +50,7 @@ class RestorationTransformer(nn.Module):
         if params.reference == "added":
             self.reference_in = nn.Linear(NEIGHBOURS * params.channels, hidden)
             self.filters = nn.Linear(NEIGHBOURS * params.channels, FILTERS * params.channels)
-            self.mix = LastLayer(hidden, FILTERS * params.channels)
+            self.mix = LastLayer(hidden, FILTERS * COLOURS)
 
     def forward(
         self,
@@ -81,8 +82,9 @@ class RestorationTransformer(nn.Module):
         target_BTM = x_BLM[:, first : first + target_BTC.shape[1]]
         out_BTC: Tensor = self.final_layer(target_BTM, vec_BM)
         if near_BTN is not None:
-            mixed_BTX = self.filters(near_BTN) * self.mix(target_BTM, vec_BM)
-            out_BTC = out_BTC + reduce(mixed_BTX, "B T (F C) -> B T C", "sum", F=FILTERS)
+            gates_BTX1 = self.mix(target_BTM, vec_BM)[..., None]
+            found_BTXP = rearrange(self.filters(near_BTN), "B T (X P) -> B T X P", X=FILTERS * COLOURS)
+            out_BTC = out_BTC + reduce(gates_BTX1 * found_BTXP, "B T (F c) P -> B T (c P)", "sum", F=FILTERS)
         if self.params.predicts == "velocity":
             return out_BTC
         return (target_BTC - (reference_BTC + out_BTC)) / sigma_B[:, None, None]

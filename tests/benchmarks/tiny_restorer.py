@@ -64,12 +64,12 @@ def split(folder):
     print(f"now: pairforge build {folder / 'build.toml'}")  # noqa: T201
 
 
-def tuned():
+def tuned(side, count):
     """Return the best classical method and settings of each type and level."""
     files = halves()[0]
     crops = defaultdict(list)
-    for number, file in enumerate(evenly(files, TUNED_ON)):
-        scene = scene_of(file, files[number], SIDE)
+    for number, file in enumerate(evenly(files, count)):
+        scene = scene_of(file, files[number], side)
         for name in PROMPTS:
             for level in LEVELS:
                 [(_, rendered)] = pairs(scene, name, level, draws=1, seed=number)
@@ -82,16 +82,16 @@ def _middle(image):
     return np.ascontiguousarray(image[max(0, top) :, max(0, left) :][:TUNING_SIDE, :TUNING_SIDE])
 
 
-def table(weights, unet, count):
+def table(weights, unet, *, count, side, tuned_on):
     """Return the mean PSNR of the input and, by restorer, of the results, by type and level."""
     restorer = load(weights, Placing())
     sampling = sampling_of(restorer.model.params)
     plain = replace(restorer, model=load_unet(unet)) if unet else None
-    methods, scores = tuned(), defaultdict(list)
+    methods, scores = tuned(side, tuned_on), defaultdict(list)
     held = halves()[1]
     for number, file in enumerate(evenly(held, count)):
         began = time.process_time()
-        scene = scene_of(file, held[number - 1], SIDE)
+        scene = scene_of(file, held[number - 1], side)
         for name in PROMPTS:
             for level in LEVELS:
                 [(_, rendered)] = pairs(scene, name, level, draws=1, seed=100 + number)
@@ -137,12 +137,15 @@ def main():
     wanted.add_argument("weights", type=Path)
     wanted.add_argument("--unet", type=Path)
     wanted.add_argument("--photographs", type=int, default=8)
+    wanted.add_argument("--side", type=int, default=SIDE)
+    wanted.add_argument("--tuned-on", type=int, default=TUNED_ON)
     wanted.add_argument("--markdown", type=Path)
     given = parser.parse_args()
     if given.verb == "split":
         split(given.folder)
         return
-    text = markdown(*table(given.weights, given.unet, given.photographs))
+    found = table(given.weights, given.unet, count=given.photographs, side=given.side, tuned_on=given.tuned_on)
+    text = markdown(*found)
     if given.markdown:
         given.markdown.write_text(text + "\n")
     print(text)  # noqa: T201
