@@ -40,10 +40,11 @@ def distance(inverse_depth: Plane, *, offset: float, far: float) -> Light:
     offset: inverse depth that is added to all, so that what lies farthest away but the sky is at (1 + offset) / offset.
     """
     away = np.float32(1 + offset) / (inverse_depth + np.float32(offset))
-    is_sky = np.float32(1) - inverse_depth * np.float32(1 / SKY)
-    np.maximum(is_sky, 0, out=is_sky)
-    is_sky *= np.float32(far) - away
-    cv2.add(away, is_sky, dst=away)
+    if inverse_depth.min(initial=SKY) < SKY:
+        is_sky = np.float32(1) - inverse_depth * np.float32(1 / SKY)
+        np.maximum(is_sky, 0, out=is_sky)
+        is_sky *= np.float32(far) - away
+        cv2.add(away, is_sky, dst=away)
     return np.asarray(np.minimum(away, np.float32(far), out=away))
 
 
@@ -96,7 +97,8 @@ def relit(frame: Frame, light: tuple[float, float, float]) -> Light:
 def koschmieder(light: Light, transmissions: tuple[Light, Light, Light], colour: Light, out: Light) -> None:
     """Write light * t + colour * (1 - t) to `out`; a transmission, float32 (H, W), for each channel."""
     scattered = (*(float(value) for value in colour), 0.0)
-    np.multiply(cv2.subtract(light, scattered), cv2.merge(transmissions), out=out)
+    cv2.subtract(light, scattered, dst=out)
+    cv2.multiply(out, cv2.merge(transmissions), dst=out)
     cv2.add(out, scattered, dst=out)
 
 
@@ -117,17 +119,6 @@ def soften(light: Light, sigma: float) -> Light:
     small = cv2.resize(light, (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA)
     left = (sigma / factor) ** 2 - (0.25 if factor > 1 else 0)  # shrinking and enlarging blur by half a cell
     return np.asarray(cv2.GaussianBlur(small, (0, 0), max(left, 0.01) ** 0.5, borderType=cv2.BORDER_REPLICATE))
-
-
-def enlarged(small: Light, rows: slice, shape: tuple[int, ...]) -> Light:
-    """Return some rows of `small` enlarged to `shape` (H, W), linearly: the same as all at once, but in the cache."""
-    place = (np.arange(rows.start, rows.stop) + 0.5) * (len(small) / shape[0]) - 0.5
-    place = np.clip(place, 0, len(small) - 1)
-    first = place.astype(np.int64)
-    second = np.minimum(first + 1, len(small) - 1)
-    share = (place - first).astype(np.float32).reshape(-1, *[1] * (small.ndim - 1))
-    block = small[first] + (small[second] - small[first]) * share
-    return np.asarray(cv2.resize(block, (shape[1], len(block)), interpolation=cv2.INTER_LINEAR))
 
 
 def _shrink(array: A, side: int) -> A:

@@ -17,11 +17,16 @@ BAYER = cv2.COLOR_BayerBG2RGB  # OpenCV names a mosaic by the second row: this o
 STEPS = 32767  # of the signed 16-bit range that `demosaic` works in
 
 
-def mosaic(light: Light) -> Light:
-    """Return what an RGGB mosaic passes of `light` (H, W, 3): float32 (H, W), red at the even rows and columns."""
+def mosaic(light: Light, filters: NDArray[np.float32]) -> Light:
+    """Return what an RGGB mosaic passes of `light` (H, W, 3): float32 (H, W), red at the even rows and columns.
+
+    filters: the 3x3 matrix from light to what each of the three lets through.
+    """
     raw = np.empty(light.shape[:2], np.float32)
-    for row, column, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
-        raw[row::2, column::2] = light[row::2, column::2, channel]
+    for row in range(min(2, len(light))):
+        left, right = (cv2.transform(light[row::2], filters[channel : channel + 1]) for channel in (row, row + 1))
+        raw[row::2, ::2] = left[:, ::2]
+        raw[row::2, 1::2] = right[:, 1::2]
     return raw
 
 
@@ -32,9 +37,8 @@ def demosaic(raw: Light, matrix: NDArray[np.float32]) -> Light:
     """
     if min(raw.shape) < 4:
         return np.asarray(np.repeat(raw[..., None], 3, axis=2) @ matrix.T)
-    codes = raw * np.float32(STEPS)
-    codes += np.float32(STEPS + 1.5)
-    colours = cv2.demosaicing(np.clip(codes, 0, 65535, out=codes).astype(np.uint16), BAYER)
+    codes = cv2.addWeighted(raw, float(STEPS), raw, 0.0, STEPS + 1.0, dtype=cv2.CV_16U)
+    colours = cv2.demosaicing(codes, BAYER)
     offset = -(STEPS + 1) * matrix.sum(axis=1, keepdims=True)
     back = np.hstack([matrix, offset]) / np.float32(STEPS)
     return np.asarray(cv2.transform(colours.astype(np.float32), back), dtype=np.float32)

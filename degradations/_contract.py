@@ -48,7 +48,10 @@ class Frame:
 
 
 class Apply(Protocol):
-    """A part: a pure function of the frame, the drawn params and the scene; its arguments stay untouched."""
+    """A part: a pure function of the frame, the drawn params and the scene; its arguments stay untouched.
+
+    The light it returns is an argument's or of its own making, never one that it keeps: `render` goes on in its place.
+    """
 
     def __call__(self, frame: Frame, params: Any, scene: Scene, /) -> Frame: ...
 

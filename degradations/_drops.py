@@ -10,11 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._atmosphere import enlarged
 from degradations._contract import Light
 from degradations._random import gaussian_field, uniform_field
 from degradations._severity import pixels
-from degradations._strips import strips
+from degradations._strips import enlarged, strips
 from degradations._strokes import count, frames
 
 Index = NDArray[np.int64]

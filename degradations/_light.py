@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Frame, Light
+from degradations._tables import look_up
 from storage.records import Image, Scene
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # Rec. 709 luminance of linear light
@@ -32,7 +33,8 @@ _ENCODE = np.rint(linear_to_srgb(np.arange(65536) / 65535) * 255).astype(np.uint
 _OVER = np.maximum((_DECODE - np.float32(0.97)) / np.float32(0.03), 0) ** 2  # how far a code is into clipping, 0 to 1
 _NEARLY_WHITE = int(np.argmax(_OVER > 0))  # the first code that is
 _CHUNK = 98304  # values worked on at a time, so that they stay in the cache
-_WIDE_LUT = int(cv2.__version__.split(".")[0]) >= 5  # OpenCV 4 has no table look-up of 16-bit codes
+_WHOLE = 2.0**23  # float32 from here on are whole numbers
+_FEW = 1 / 32  # of the pixels: as many highlights are worked on one by one
 
 
 def decode(image: Image) -> Light:
@@ -45,9 +47,15 @@ def encode(light: Light) -> Image:
     flat = np.ascontiguousarray(light).reshape(1, -1)
     out = np.empty(flat.shape, np.uint8)
     for start in range(0, flat.size, _CHUNK):
-        codes = cv2.multiply(flat[:, start : start + _CHUNK], 65535.0, dtype=cv2.CV_16U)
-        out[:, start : start + _CHUNK] = cv2.LUT(codes, _ENCODE[None]) if _WIDE_LUT else _ENCODE[codes]
+        part, target = flat[:, start : start + _CHUNK], out[:, start : start + _CHUNK]
+        look_up(quantised(part), _ENCODE, out=target)
     return out.reshape(light.shape)
+
+
+def quantised(light: Light) -> NDArray[np.uint16]:
+    """Return `light` (N, M) in [0, 1] as codes of 16 bits; clips, and rounds to the nearest, to even at a tie."""
+    whole = cv2.addWeighted(light, 65535.0, light, 0.0, _WHOLE)  # fused: rounds once, so no tie goes astray
+    return np.asarray(cv2.addWeighted(whole, 1.0, whole, 0.0, -_WHOLE, dtype=cv2.CV_16U))
 
 
 def luminance(light: Light) -> Light:
@@ -70,6 +78,11 @@ def expand_highlights(frame: Frame, params: Any, scene: Scene) -> Frame:
 def brightened(image: Image, highlights: float) -> Light:
     """Return the linear light of `image`, uint8 (H, W, 3), with highlights up to 1 + `highlights`."""
     light = decode(image)
+    white = np.flatnonzero(cv2.inRange(image, (_NEARLY_WHITE,) * 3, (255,) * 3))
+    if white.size < _FEW * image.size / 3:
+        over = _OVER[image.reshape(-1, 3)[white].min(axis=1)]
+        light.reshape(-1, 3)[white] += (over**3 * np.float32(highlights))[:, None]
+        return light
     rows = max(1, _CHUNK // (3 * image.shape[1]))
     for top in range(0, len(image), rows):
         strip = image[top : top + rows]

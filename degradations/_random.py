@@ -17,6 +17,7 @@ from scipy.special import ndtri
 
 from degradations._contract import Light
 from degradations._counter import GOLDEN, LAST_SHIFT, MULTIPLIERS, SHIFTS, WORD, key
+from degradations._tables import look_up
 
 T = TypeVar("T")
 
@@ -106,7 +107,7 @@ def uniform_field(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> Ligh
 
 def gaussian_field(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> Light:
     """Return float32 of `shape`, white, mean 0 and variance 1, within 4.3 sigma: 16 bits through the inverse CDF."""
-    return _gaussian_table()[bits(shape, seed, stream=stream)]
+    return look_up(bits(shape, seed, stream=stream), _gaussian_table())
 
 
 @cache

@@ -76,7 +76,8 @@ def _expose(scene: Scene, parts: Sequence[tuple[Part, Any]]) -> Rendered:
 def _advance(frame: Frame, stage: Stage) -> tuple[Frame, Stage]:
     if stage is Stage.CODEC:
         return replace(frame, degraded=encode(frame.degraded)), Stage.CODEC
-    return replace(frame, degraded=np.clip(frame.degraded, 0, 1)), Stage.ISP
+    own = None if np.may_share_memory(frame.degraded, frame.clean) else frame.degraded  # made by a part, for us
+    return replace(frame, degraded=np.clip(frame.degraded, 0, 1, out=own)), Stage.ISP
 
 
 def _check_needs(degradation: Degradation, name: str, scene: Scene) -> None:

@@ -12,16 +12,15 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from degradations._camera import chroma_of, demosaic, desaturation, from_sensor, mosaic, to_sensor
 from degradations._contract import Light
 from degradations._light import linear_to_srgb
 from degradations._random import bits, gaussian_field
-from degradations._strips import strips
+from degradations._strips import enlarged, strips
 
 BLOTCH = 4  # side, in pixels, of the cells that hold the chroma noise which noise reduction leaves behind
-HALO = 2 * BLOTCH  # rows beyond a strip that its demosaiced rows and blotches depend on
+HALO = 2  # rows beyond a strip that its demosaiced rows depend on
 STUCK = 1e6  # sigmas: a stuck pixel reads full scale
 GREY = 0.21404  # linear light of sRGB 0.5
 GREY_SIDE = 64  # of the picture that tells the sigma of a sensor: within 1 %
@@ -55,17 +54,15 @@ def expose(light: Light, sensor: Sensor, gain: Light | None = None) -> Light:
     gain: float32 (H, W), by which the noise is multiplied place by place.
     """
     shape = light.shape[:2]
-    field = gaussian_field(shape, sensor.seed)
+    noise = gaussian_field(shape, sensor.seed)
     rows = gaussian_field((shape[0], 1), sensor.seed, stream=1)
     if sensor.hot:
-        field[stuck(shape, sensor.hot, sensor.seed)] = STUCK
-    out = np.empty_like(light)
-    for read, keep, target in strips(shape, halo=HALO):
-        noise = raw_noise(_filtered(light[read], sensor), sensor, field[read], rows[read])
+        noise[stuck(shape, sensor.hot, sensor.seed)] = STUCK
+    for _, _, part in strips(shape):
+        noise[part] = raw_noise(_filtered(light[part], sensor), sensor, noise[part], rows[part])
         if gain is not None:
-            noise *= gain[read]
-        np.add(light[target], develop(noise, sensor)[keep], out=out[target])
-    return out
+            noise[part] *= gain[part]
+    return develop(noise, sensor, onto=light)
 
 
 def raw_noise(signal: Light, sensor: Sensor, field: Light, rows: Light) -> Light:
@@ -73,9 +70,10 @@ def raw_noise(signal: Light, sensor: Sensor, field: Light, rows: Light) -> Light
 
     field, rows: white Gaussian noise of variance 1, (H, W) and (H, 1).
     """
-    variance = np.maximum(signal, 0) * np.float32(sensor.shot)
-    variance += np.float32(sensor.read)
-    raw = np.sqrt(variance, out=variance)
+    raw = np.maximum(signal, 0)  # another sensor may have been there before
+    raw *= np.float32(sensor.shot)
+    raw += np.float32(sensor.read)
+    np.sqrt(raw, out=raw)
     raw *= field
     raw += signal
     if sensor.row:
@@ -85,25 +83,32 @@ def raw_noise(signal: Light, sensor: Sensor, field: Light, rows: Light) -> Light
         np.rint(np.multiply(raw, levels, out=raw), out=raw)
         raw *= 1 / levels
     np.minimum(raw, 1, out=raw)
-    return np.subtract(raw, signal, out=raw)
+    return np.asarray(np.subtract(raw, signal, out=raw))
 
 
-def develop(noise: Light, sensor: Sensor) -> Light:
-    """Return raw `noise` (H, W) as the camera turns it into colour: (H, W, 3), correlated between neighbours."""
-    matrix = from_sensor(sensor.red, sensor.blue, sensor.crosstalk)
-    fine = demosaic(noise, desaturation(sensor.chroma) @ matrix)
+def develop(noise: Light, sensor: Sensor, *, onto: Light) -> Light:
+    """Return `onto` (H, W, 3) with raw `noise` (H, W) as the camera turns it into colour, alike among neighbours."""
+    matrix = desaturation(sensor.chroma) @ from_sensor(sensor.red, sensor.blue, sensor.crosstalk)
+    coarse = blotches(noise, sensor)
+    out = np.empty_like(onto)
+    for read, keep, rows in strips(noise.shape, halo=HALO, step=2):
+        fine = demosaic(noise[read], matrix)[keep]
+        if coarse is not None:
+            cv2.add(fine, enlarged(coarse, rows, noise.shape), dst=fine)
+        cv2.add(onto[rows], fine, dst=out[rows])
+    return out
+
+
+def blotches(noise: Light, sensor: Sensor) -> Light | None:
+    """Return what noise reduction leaves of coarse chroma noise beside the fine, at 1 / BLOTCH of the size, or None."""
     if sensor.blotch == sensor.chroma or min(noise.shape) < BLOTCH:
-        return fine
-    return np.asarray(cv2.add(fine, _blotches(noise, (sensor.blotch - sensor.chroma) * chroma_of(matrix)), dst=fine))
-
-
-def _blotches(noise: Light, matrix: NDArray[np.float32]) -> Light:
-    """Return the coarse part of raw `noise` in colour, (H, W, 3): means of blocks, enlarged."""
+        return None
     size = (noise.shape[1] // BLOTCH, noise.shape[0] // BLOTCH)
     sites = [noise[row::2, column::2] for row, column in ((0, 0), (0, 1), (1, 0), (1, 1))]
     red, first, second, blue = (cv2.resize(site, size, interpolation=cv2.INTER_AREA) for site in sites)
-    coarse = cv2.transform(cv2.merge([red, (first + second) * np.float32(0.5), blue]), matrix)
-    return np.asarray(cv2.resize(coarse, noise.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    matrix = chroma_of(from_sensor(sensor.red, sensor.blue, sensor.crosstalk))
+    coarse = cv2.merge([red, (first + second) * np.float32(0.5), blue])
+    return np.asarray(cv2.transform(coarse, (sensor.blotch - sensor.chroma) * matrix))
 
 
 def stuck(shape: tuple[int, ...], fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +127,4 @@ def grey_sigma(sensor: Sensor) -> float:
 
 
 def _filtered(light: Light, sensor: Sensor) -> Light:
-    if sensor.red == sensor.blue == 1 and sensor.crosstalk == 0:
-        return mosaic(light)
-    return mosaic(cv2.transform(light, to_sensor(sensor.red, sensor.blue, sensor.crosstalk)))
+    return mosaic(light, to_sensor(sensor.red, sensor.blue, sensor.crosstalk))

@@ -19,7 +19,6 @@ import numpy as np
 from degradations._atmosphere import (
     airlight,
     distance,
-    enlarged,
     koschmieder,
     layout,
     overlay_luminance,
@@ -30,7 +29,7 @@ from degradations._contract import Degradation, Frame, Light, Options, Part, Sta
 from degradations._fields import fbm
 from degradations._random import choice, gaussian_field, log_uniform, seed, uniform
 from degradations._severity import path, pixels
-from degradations._strips import strips
+from degradations._strips import enlarged, strips
 from storage.records import Scene
 
 Kind = Literal["fog", "haze", "dust", "smog"]
@@ -165,8 +164,9 @@ def noise(frame: Frame, params: Haze, scene: Scene) -> Frame:
     grain = _grain(light.shape[1], params.noise_seed, slope)
     out = np.empty_like(light)
     for _, _, rows in strips(light.shape):
-        sigma = cv2.sqrt(np.maximum(light[rows], 0))
-        sigma *= grain[np.arange(rows.start, rows.stop) % NOISE_TILE]
+        sigma = np.maximum(light[rows], 0)
+        np.sqrt(sigma, out=sigma)
+        cv2.multiply(sigma, grain[np.arange(rows.start, rows.stop) % NOISE_TILE], dst=sigma)
         cv2.add(light[rows], sigma, dst=out[rows])
     return replace(frame, degraded=out)
 

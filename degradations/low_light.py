@@ -28,13 +28,14 @@ from numpy.typing import NDArray
 from degradations import _darkening
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._fields import lattice
-from degradations._light import LUMA, expand_highlights, linear_to_srgb, luminance, srgb_to_linear
+from degradations._light import LUMA, expand_highlights, linear_to_srgb, luminance, quantised, srgb_to_linear
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
 from degradations._regions import region_map
 from degradations._sensor import Sensor
 from degradations._sensor import expose as expose_sensor
 from degradations._severity import path, pixels
 from degradations._strips import strips
+from degradations._tables import look_up
 from storage.records import Scene
 
 Mode = Literal["physical", "paper", "statistics", "model"]
@@ -161,7 +162,7 @@ def illuminate(frame: Frame, params: LowLight, scene: Scene) -> Frame:
     light = light.reshape(shape)
     lit = np.empty_like(frame.degraded)
     for _, _, rows in strips(shape):
-        np.multiply(frame.degraded[rows], cv2.merge([light[rows]] * 3).reshape(lit[rows].shape), out=lit[rows])
+        cv2.multiply(frame.degraded[rows], cv2.cvtColor(light[rows], cv2.COLOR_GRAY2RGB), dst=lit[rows])
     return replace(frame, degraded=lit)
 
 
@@ -189,8 +190,9 @@ def develop(frame: Frame, params: LowLight, scene: Scene) -> Frame:
     gains = np.diag(np.asarray(params.white) * params.gain).astype(np.float32)
     developed = np.empty_like(frame.degraded)
     for _, _, rows in strips(developed.shape):
-        light = cv2.transform(frame.degraded[rows], gains).reshape(developed[rows].shape)
-        developed[rows] = _toe(light, params.toe)
+        cv2.transform(frame.degraded[rows], gains, dst=developed[rows])
+        if params.toe:
+            _crush(developed[rows], params.toe)
     return replace(frame, degraded=developed)
 
 
@@ -267,27 +269,21 @@ def _through(light: Light, tables: NDArray[np.float32]) -> Light:
     out = np.empty_like(light)
     channels = [np.ascontiguousarray(table) for table in tables.T]
     for _, _, rows in strips(light.shape):
-        levels = np.clip(light[rows], 0, 1) * np.float32(65535)
-        levels += np.float32(0.5)
-        codes = levels.astype(np.uint16)
+        codes = quantised(light[rows].reshape(1, -1))
         if len(channels) == 1:
-            np.take(channels[0], codes, out=out[rows])
+            look_up(codes, channels[0], out=out[rows])
         else:
-            planes = cv2.split(codes)
-            merged = cv2.merge([table[plane] for table, plane in zip(channels, planes, strict=True)])
-            out[rows] = merged.reshape(out[rows].shape)
+            planes = [look_up(codes[:, index::3], table) for index, table in enumerate(channels)]
+            cv2.merge(planes, dst=out[rows].reshape(1, -1, 3))
     return out
 
 
-def _toe(light: Light, toe: float) -> Light:
-    """Return x^2 (1 + toe) / (x + toe): black and white stay, tones below `toe` fall quadratically."""
-    if toe == 0:
-        return light
-    light = np.maximum(light, 0)
-    crushed = light * light
-    crushed *= np.float32(1 + toe)
+def _crush(light: Light, toe: float) -> None:
+    """Turn x into x^2 (1 + toe) / (x + toe): black and white stay, tones below `toe` fall quadratically."""
+    np.maximum(light, 0, out=light)
+    crushed = cv2.multiply(light, light, scale=1 + toe)
     light += np.float32(toe)
-    return np.asarray(np.divide(crushed, light, out=crushed))
+    cv2.divide(crushed, light, dst=light)
 
 
 def _sensor_of(params: LowLight) -> Sensor:

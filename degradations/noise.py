@@ -121,11 +121,12 @@ def scatter(frame: Frame, params: Noise, scene: Scene) -> Frame:
     gain = _gain(params, scene)
     tones = np.empty_like(frame.degraded)
     for _, _, rows in strips(shape):
-        part = np.sqrt(np.maximum(frame.degraded[rows], 0))
+        part = np.maximum(frame.degraded[rows], 0)
+        np.sqrt(part, out=part)
         noise = _noise(part, params, *(None if field is None else field[rows] for field in (grey, colour, web)))
         if gain is not None:
-            noise *= cv2.merge([gain[rows]] * 3).reshape(noise.shape)
-        np.maximum(np.add(part, noise, out=noise), 0, out=tones[rows])
+            cv2.multiply(noise, cv2.cvtColor(gain[rows], cv2.COLOR_GRAY2RGB), dst=noise)
+        np.maximum(cv2.add(part, noise, dst=noise), 0, out=tones[rows])
     if params.impulse:
         places = stuck(shape, params.impulse, params.seed)
         tones[places] = (np.arange(len(places[0])) % 2)[:, None]
@@ -147,18 +148,24 @@ def copy(frame: Frame, params: Noise, scene: Scene) -> Frame:
 
 def _noise(tones: Light, params: Noise, grey: Light | None, colour: Light | None, web: Light | None) -> Light:
     """Return the noise of `tones` (H, W, 3) that the fields of luma grain, its chroma and web noise make, (H, W, 3)."""
-    noise = np.zeros_like(tones)
+    noise = None
     if web is not None:
         signal = cv2.transform(tones, LUMA[None]).reshape(web.shape) if params.grey else tones
-        sigma = np.sqrt(signal * np.float32(params.poisson) + np.float32(params.white**2))
+        sigma = signal * np.float32(params.poisson)
+        sigma += np.float32(params.white**2)
+        np.sqrt(sigma, out=sigma)
         sigma *= web
-        noise = cv2.merge([sigma] * 3).reshape(tones.shape) if params.grey else sigma
+        noise = cv2.cvtColor(sigma, cv2.COLOR_GRAY2RGB) if params.grey else sigma
     if grey is not None:
-        grains = cv2.merge([grey * np.float32(params.grain)] * 3).reshape(tones.shape)
+        grains = cv2.cvtColor(grey * np.float32(params.grain), cv2.COLOR_GRAY2RGB)
         if colour is not None:
-            grains += colour * np.float32(params.grain_chroma)
-        noise += grains * (4 * tones * (1 - np.minimum(tones, 1))) if params.midtones else grains
-    return noise
+            cv2.scaleAdd(colour, params.grain_chroma, grains, dst=grains)
+        if params.midtones:
+            dark = np.minimum(tones, np.float32(1))
+            np.subtract(np.float32(1), dark, out=dark)
+            cv2.multiply(grains, cv2.multiply(tones, dark, dst=dark, scale=4), dst=grains)
+        noise = grains if noise is None else cv2.add(noise, grains, dst=noise)
+    return np.zeros_like(tones) if noise is None else noise
 
 
 def _web_field(shape: tuple[int, ...], params: Noise) -> Light | None:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from degradations._atmosphere import (
     airlight,
     distance,
-    enlarged,
     is_night,
     layout,
     overlay_luminance,
@@ -29,7 +28,7 @@ from degradations._random import chance, choice, log_uniform, seed, uniform
 from degradations._severity import path, pixels
 from degradations._splashes import crowns, ground
 from degradations._streaks import LAYERS, Fall, layers
-from degradations._strips import strips
+from degradations._strips import enlarged, strips
 from storage.records import Scene
 
 Mode = Literal["streaks", "raindrop", "night"]
@@ -171,7 +170,8 @@ def transmittance(params: Rain, scene: Scene) -> Light:
         passed = cv2.exp(away * np.float32(-extinction))
         streaks = np.zeros_like(planes[0][rows])
         for plane, limit in zip(planes, nearest, strict=True):
-            cv2.add(streaks, plane[rows] * (scene.depth[rows] < np.float32(limit)), dst=streaks)
+            farther = (scene.depth[rows] < np.float32(limit)).view(np.uint8)
+            cv2.add(streaks, plane[rows], dst=streaks, mask=farther)
         cv2.multiply(passed, _passing(streaks, peak), dst=clear[rows])
     pattern = overlay_luminance(scene, "rain", flip=params.flip)
     if pattern is not None:
@@ -261,13 +261,13 @@ def _glow(light: Light, strength: float) -> Light | None:
 
 
 def _add_rain(light: Light, clear: Light, dry: Light, colour: Light, glow: Light | None, out: Light) -> None:
-    passed = clear * dry
+    cv2.multiply(light, cv2.cvtColor(cv2.multiply(clear, dry, dst=dry), cv2.COLOR_GRAY2RGB), dst=out)
     veiled = np.float32(1) - clear
-    cv2.multiply(light, cv2.merge((passed, passed, passed)), dst=out)
     if glow is None:
         scattered = cv2.merge([veiled * value for value in colour])
     else:
-        scattered = cv2.multiply(cv2.merge((veiled, veiled, veiled)), cv2.add(glow, (*map(float, colour), 0.0)))
+        scattered = cv2.add(glow, (*map(float, colour), 0.0), dst=glow)
+        cv2.multiply(scattered, cv2.cvtColor(veiled, cv2.COLOR_GRAY2RGB), dst=scattered)
     cv2.add(out, scattered, dst=out)
 
 

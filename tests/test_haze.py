@@ -8,12 +8,12 @@ import pytest
 from pydantic import TypeAdapter
 
 from degradations import load
-from degradations._atmosphere import distance, enlarged, koschmieder, layout, soften
+from degradations._atmosphere import distance, koschmieder, layout, soften
 from degradations._contract import Frame
 from degradations._light import decode, luminance
 from degradations._random import generator
 from degradations._render import render_params
-from degradations._strips import strips
+from degradations._strips import enlarged, strips
 from degradations.haze import Haze, HazeOptions, optical_depth, sample, veil
 from storage.records import Scene
 

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
+from degradations._camera import demosaic, desaturation, from_sensor
 from degradations._contract import Light
 from degradations._random import gaussian_field, generator
 from degradations._recipes import draw, params_of
 from degradations._render import render, render_params
-from degradations._sensor import Sensor, develop, expose, raw_noise, stuck
+from degradations._sensor import Sensor, blotches, develop, expose, raw_noise, stuck
 from degradations.noise import DEGRADATION, SIGMA, Noise, NoiseOptions, sample
 from storage.records import Image, Scene, Step
 
@@ -66,7 +67,7 @@ def test_noise_is_white_on_the_mosaic_and_correlated_after_demosaicing() -> None
     sensor = Sensor(shot=0.003, read=2e-5, seed=5)
     noise = raw(0.3, sensor)
     assert abs(neighbours(noise)) < 0.01
-    assert neighbours(develop(noise, sensor)[..., 0]) > 0.3
+    assert neighbours(develop(noise, sensor, onto=np.zeros((*MEGAPIXEL, 3), np.float32))[..., 0]) > 0.3
 
 
 def test_rows_share_a_noise_of_the_recorded_sigma() -> None:
@@ -97,7 +98,10 @@ def test_strips_leave_no_seam() -> None:
         np.full((512, 1024), 0.2, np.float32)
         / np.array([[2, 1], [1, 1.7]], np.float32)[np.ix_([0, 1] * 256, [0, 1] * 512)]
     )
-    whole = light + develop(raw_noise(filtered, sensor, gaussian_field((512, 1024), 9), rows), sensor)
+    noise = raw_noise(filtered, sensor, gaussian_field((512, 1024), 9), rows)
+    matrix = desaturation(sensor.chroma) @ from_sensor(sensor.red, sensor.blue, sensor.crosstalk)
+    coarse = cv2.resize(blotches(noise, sensor), (1024, 512), interpolation=cv2.INTER_LINEAR)
+    whole = light + demosaic(noise, matrix) + coarse
     np.testing.assert_allclose(expose(light, sensor), whole, atol=1e-4)
 
 
