@@ -38,7 +38,8 @@ Layout = Literal["rgb", "bgr", "pentile", "delta"]
 LAYOUTS: tuple[Layout, ...] = ("rgb", "bgr", "pentile", "delta")
 CONTRAST = (0.06, 0.09, 0.12, 0.15, 0.2, 0.28)  # RMS of the pattern over the light, at the borders of the levels
 SATURATION = (0.2, 0.2, 0.4, 0.6, 0.8, 1.0)
-AREA = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)
+AREA = (0.05, 0.18, 0.42, 0.56, 0.8, 1.0)  # of the pattern; weak, it is seen in half of that (`EXPERIMENTS.md`)
+BLENDED_AREA = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)  # of a blended one, which is seen all over
 LIFT = (0.0, 0.02, 0.06, 0.2, 0.5, 1.0)  # it is seen all over the picture, so it comes last
 TILE = 48  # samples of the periodic tile, which holds two screen pixels a side
 BLOCK = 2  # the pattern is made for each 2 x 2 cell of the mosaic
@@ -109,11 +110,12 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Moi
     compressed = is_jpeg and severity > 0
     look = path(severity, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)) * options.screen_look
     dim = 1 - uniform(rng, 0.05, 0.25) * look  # who photographs a screen keeps its white below clipping
+    blended = options.preset == "mib" or overlay
     white = (dim * (1 + 0.08 * look * warm), dim * (1 + 0.04 * look * tint), dim * (1 - 0.08 * look * warm))
     return Moire(
         contrast=path(severity, CONTRAST),
         saturation=path(severity, SATURATION),
-        area=path(severity, AREA),
+        area=path(severity, BLENDED_AREA if blended else AREA),
         area_seed=seed(rng),
         layout=choice(rng, LAYOUTS, (0.5, 0.15, 0.25, 0.1)),
         orders=tuple(grid[0] for grid in grids),
@@ -132,7 +134,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Moi
         band_cycles=uniform(rng, 0.5, 3),
         band_phase=uniform(rng, 0, 1),
         quality=round(95 - 35 * path(severity, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0))) if compressed else 0,
-        blend=weight if options.preset == "mib" or overlay else 0.0,
+        blend=weight if blended else 0.0,
         opacity=path(severity, (0.2, 0.3, 0.45, 0.6, 0.8, 1.0)),
         use_overlay=overlay,
     )
