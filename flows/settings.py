@@ -155,7 +155,9 @@ def parse_settings(content: Mapping[str, Any], *, origin: str, base: Path) -> Se
     duplicate = settings.filters.duplicate
     if duplicate and duplicate.similarity is not None and not settings.filters.clip:
         raise SettingsError(f"{origin}: filters.duplicate.similarity is of CLIP's embeddings; add [filters.clip]")
-    return _anchored(settings, base)
+    settings = _anchored(settings, base)
+    answers = str(Path(settings.output) / ".work" / "answers")
+    return settings.model_copy(update={"filters": _answering(settings.filters, answers)})
 
 
 class _PartError(Exception):
@@ -182,6 +184,21 @@ def _anchored(item: T, base: Path) -> T:
     return item.model_copy(update=changes)
 
 
+def _answering(item: T, folder: str) -> T:
+    """Return options whose models keep their answers in `folder` unless they name another.
+
+    What a filter before them drops changes which work shards they see; it shall not cost the same questions again.
+    """
+    changes: dict[str, Any] = {}
+    for name in type(item).model_fields:
+        value = getattr(item, name)
+        if isinstance(value, BaseModel):
+            changes[name] = _answering(value, folder)
+        elif name == "answers" and not value:
+            changes[name] = folder
+    return item.model_copy(update=changes)
+
+
 def _unplaced(content: Any) -> Any:
     """Return JSON values in which weights are named without the folder they lie in on this machine."""
     if isinstance(content, list):
@@ -196,9 +213,11 @@ def _is_local(name: str, value: Any) -> bool:
     return name.endswith(WEIGHTS) and isinstance(value, str) and not is_hub_reference(value)
 
 
-def _whole(item: Filter | Literal[False]) -> Any:
-    """Return a filter's options with those that decide no score, such as a server's address: `published` lacks them."""
-    return plain({name: getattr(item, name) for name in type(item).model_fields}) if item else False
+def _whole(item: Any) -> Any:
+    """Return options with those that decide no score, such as a server's address: `published` lacks them."""
+    if isinstance(item, BaseModel):
+        return {name: _whole(getattr(item, name)) for name in type(item).model_fields}
+    return plain(item)
 
 
 def _sentence(error: ValidationError, table: str = "") -> str:

@@ -17,13 +17,13 @@ WEIGHTS = {"haze": 1, "noise": 1}
 KEY = "canary-0d31"
 
 
-def settings(folder, out, url, **thresholds):
+def settings(folder, out, url, *, tables=None, **thresholds):
     table = {"url": url, "api_key_env": "SOME_KEY", "concurrency": 2, **thresholds}
     return settings_for(
         folder,
         out,
         mixture={"weights": WEIGHTS, "variants": 2},
-        filters={"severity_vlm": table, "strength": {"measured": False}},
+        filters={"severity_vlm": table, "strength": {"measured": False}, **(tables or {})},
     )
 
 
@@ -50,6 +50,15 @@ def fates(out):
     return Counter((row["status"], row["stage"], row["reason"]) for row in Dataset(out).rows("pairs"))
 
 
+def rows_of(out, name):
+    """Return the rows of pairs that the severity filter saw."""
+    return [
+        row
+        for row in Dataset(out).rows("pairs")
+        if row["name"] == name and f"severity_vlm.clean_{name}" in row["scores"]
+    ]
+
+
 def content(out):
     return {entry.name: sha256_of(out / entry.name) for entry in Dataset(out).manifest.shards}
 
@@ -73,6 +82,13 @@ def test_a_build_asks_about_survivors_and_judges_again_for_nothing(tmp_path, mon
         again["dropped", "severity_vlm", "invisible_haze"] + again["dropped", "severity_vlm", "invisible_noise"]
         == asked - 1
     )
+
+    present = sorted(row["scores"]["presence.noise"] for row in rows_of(tmp_path / "a", "noise"))
+    with serve(lambda number, body: graded(1)) as running:  # others survive the filter before: nobody is asked again
+        fewer = {"presence": {"noise": (present[0] + present[1]) / 2}}
+        build_here(settings(folder, tmp_path / "a", running.url, tables=fewer))
+    assert fates(tmp_path / "a")["dropped", "presence", "absent_noise"] == 1
+    assert running.bodies == []
 
     written = b"".join(file.read_bytes() for file in (tmp_path / "a").rglob("*") if file.is_file())
     assert KEY.encode() not in written

@@ -200,3 +200,14 @@ def test_settings_keep_the_servers_address_for_the_run_and_out_of_what_is_publis
     assert again.filters_of("pair")["severity_vlm"] == settings.filters_of("pair")["severity_vlm"]
     assert again.filters_of("pair")["severity_vlm"].answers == str(tmp_path / "answers")
     assert again.digest() == settings.digest()
+
+
+def test_a_build_keeps_answers_in_its_work_folder_unless_told_otherwise(tmp_path):
+    tables = {"severity_vlm": {"url": "http://a/v1"}, "watermark": {"weights": "w", "second": {"url": "http://b/v1"}}}
+    least = {"seed": 1, "output": "dataset", "source": {"folder": "p"}, "filters": tables}
+    settings = parse_settings(least, origin="test", base=tmp_path)
+    folder = str(tmp_path / "dataset/.work/answers")
+    assert settings.filters.severity_vlm.answers == settings.filters.watermark.second.answers == folder
+    again = parse_settings(json.loads(json.dumps(settings.resolved())), origin="test", base=tmp_path)
+    assert again.filters == settings.filters
+    assert again.filters.watermark.second.url == "http://b/v1"
