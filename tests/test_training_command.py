@@ -120,6 +120,7 @@ def test_tensorboard_has_numbers_and_pictures(root):
 
 
 @pytest.mark.stack
+@pytest.mark.timeout(900)
 def test_the_command_trains_as_a_flow_run_and_again_starts_nothing(root, tmp_path):
     file = written(root, settings(root, "whole"))
     told = []
@@ -127,7 +128,7 @@ def test_the_command_trains_as_a_flow_run_and_again_starts_nothing(root, tmp_pat
         command = [sys.executable, "-m", "flows", "train", str(file), "--json"]
         environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=True
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=True
         )
         assert json.loads(done.stdout)["weights"] == str(root / "whole" / "model.safetensors")
         assert "Traceback" not in done.stderr

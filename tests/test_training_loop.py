@@ -152,3 +152,61 @@ def test_bfloat16_weights_with_eight_bit_moments_are_for_one_rank(root):
     content = settings(root, "both", optimizer={"weights": "bf16-stochastic", "states": "8bit"})
     with pytest.raises(SettingsError, match="choose fp32 weights, fp32 states, or one rank that computes in bf16"):
         train(content)
+
+
+@pytest.mark.parametrize(
+    "curriculum",
+    [
+        {"kind": "incremental", "isolated": 0.5},
+        {"kind": "equilibrium", "every": 4, "seats": 12, "alpha": 5.0},
+    ],
+    ids=lambda curriculum: curriculum["kind"],
+)
+def test_a_schedule_goes_on_bit_for_bit(root, curriculum):
+    asked = []
+    rhythm = {"log": 1, "checkpoint": 0, "validate": 4}
+    whole, stopped = (
+        settings(root, f"{curriculum['kind']}-{name}", curriculum=curriculum, run={"rhythm": rhythm})
+        for name in ("whole", "stopped")
+    )
+    train(whole)
+    train(stopped, hooks=Hooks(stop=lambda: len(asked) == 8 or asked.append(1)))
+    train(stopped)
+    assert_same(root / whole["output"], root / stopped["output"])
+    assert lines(root / whole["output"]) == lines(root / stopped["output"])
+
+
+def test_shares_of_tasks_follow_their_scores(root):
+    numbers = lines(root / "equilibrium-whole")
+    shares = [line for line in numbers if "train/share/haze" in line]
+    assert [line["step"] for line in shares] == [4, 8]
+    for line in shares:
+        assert sum(value for name, value in line.items() if name.startswith("train/share/")) == pytest.approx(1)
+    first, second = ({line["step"]: line for line in numbers if "val/psnr/haze" in line}[step] for step in (4, 8))
+    gains = {task: second[f"val/psnr/{task}"] - first[f"val/psnr/{task}"] for task in ("blur", "haze", "noise")}
+    most, least = max(gains, key=gains.get), min(gains, key=gains.get)
+    assert shares[1][f"train/share/{most}"] < shares[0][f"train/share/{most}"]
+    assert shares[1][f"train/share/{least}"] > shares[0][f"train/share/{least}"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # peft's own
+def test_adapters_train_go_on_and_are_exported(root):
+    pytest.importorskip("peft", reason="peft is not installed: install PairForge's `train` extra")
+    asked = []
+    adapted = {"model": {"train": "lora", "rank": 2, "alpha": 2}, "steps": 4}
+    train(settings(root, "lora-whole", **adapted))
+    train(settings(root, "lora", **adapted), hooks=Hooks(stop=lambda: len(asked) == 1 or asked.append(1)))
+    train(settings(root, "lora", **adapted))
+    assert_same(root / "lora-whole", root / "lora")
+    assert weights(root / "lora" / "model.safetensors").keys() == weights(root / "whole" / "model.safetensors").keys()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)  # of compilers
+def test_compiled_and_recomputed_blocks_come_to_the_same_weights(root):
+    content = settings(root, "compiled", model={"compiled": True, "checkpointed": 2})
+    train(content)
+    whole, compiled = (weights(root / name / "model.safetensors") for name in ("whole", "compiled"))
+    assert max(float((whole[name] - compiled[name]).abs().max()) for name in whole) < 1e-3
