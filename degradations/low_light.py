@@ -42,7 +42,8 @@ Mode = Literal["physical", "paper", "statistics", "model"]
 MODES: tuple[Mode, ...] = ("physical", "paper", "statistics", "model")
 EXPOSURE = (-0.6, -1.7, -2.5, -3.4, -4.3, -5.5)  # EV, at the borders of the levels
 RECOVERED = (0.8, 0.5, 0.35, 0.22, 0.12, 0.05)  # gain times exposure
-SHOT = (3e-4, 6e-4, 1.2e-3, 2.2e-3, 3.6e-3, 6e-3)  # after the gain
+SHOT = (3e-4, 6e-4, 1.2e-3, 2.2e-3, 3.6e-3, 6e-3)  # after the gain, of a camera that leaves all its noise
+LEFT = (0.03, 1.3)  # of it, after noise reduction: most real dark photographs are smooth (EXPERIMENTS.md, Realism)
 GAMMA = (1.1, 1.35, 1.65, 2.0, 2.5, 3.2)  # (alpha I)^gamma leaves 0.03 of a bright picture at severity 1
 ATTENUATION = (0.95, 0.85, 0.75, 0.66, 0.57, 0.48)
 MEAN = (0.45, 0.34, 0.25, 0.17, 0.11, 0.06)  # of luma, sRGB, in the statistics mode
@@ -303,7 +304,7 @@ def _sensor_of(params: LowLight) -> Sensor:
 
 def _camera(rng: np.random.Generator, severity: float) -> LowLight:
     """Draw the camera: its colours, its noise at this darkness, its cast and toe; no darkness yet."""
-    shot = path(severity, SHOT) * log_uniform(rng, 0.6, 1.5)
+    shot = path(severity, SHOT) * log_uniform(rng, *LEFT)
     read = math.exp(2.18 * math.log(max(shot, 1e-12)) + 1.20 + normal(rng, 0, 0.26)) if shot else 0.0
     rows = uniform(rng, 0.05, 0.25)
     return LowLight(

@@ -74,8 +74,8 @@ def _residual(rgb: np.ndarray, luma: np.ndarray) -> dict[str, float]:
     flat = texture <= np.quantile(texture, 0.3)
     grey = rest @ LUMA
     colour = rest - grey[..., None]
-    dark = luma <= np.median(luma[flat])
-    low, high = (float(np.std(grey[flat & part])) + 1e-4 for part in (dark, ~dark))
+    order = np.argsort(luma[flat], kind="stable")
+    low, high = (float(np.std(part)) + 1e-4 for part in np.array_split(grey[flat][order], 2))
     neighbour = np.mean(grey[:, 1:][flat[:, 1:]] * grey[:, :-1][flat[:, 1:]]) / (np.mean(grey[flat] ** 2) + 1e-8)
     return {
         "noise": float(np.log(np.std(grey[flat]) + 1e-4)),

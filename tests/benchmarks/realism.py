@@ -115,12 +115,13 @@ def _floor(real: list[Patches]) -> str:
 
 
 def _farthest(real: list[Patches], made: list[Patches]) -> str:
-    """Return the three statistics that differ most: Kolmogorov-Smirnov distance of the pictures' means."""
+    """Return the three statistics that differ most (Kolmogorov-Smirnov), + where they are larger in `made`."""
     names = list(real[0][0])
     columns = [np.array([[patch[key] for key in names] for patch in patches]).mean(axis=0) for patches in real]
     others = [np.array([[patch[key] for key in names] for patch in patches]).mean(axis=0) for patches in made]
     pairs = zip(np.stack(columns).T, np.stack(others).T, strict=True)
-    found = [(float(ks_2samp(*pair).statistic), key) for pair, key in zip(pairs, names, strict=True)]
+    tests = [(ks_2samp(*pair), key) for pair, key in zip(pairs, names, strict=True)]
+    found = [(float(test.statistic), f"{key}{'+' if test.statistic_sign > 0 else '-'}") for test, key in tests]
     worst = ", ".join(f"{key} {value:.2f}" for value, key in sorted(found, reverse=True)[:3])
     return f"mean KS {np.mean([value for value, _ in found]):.2f}; {worst}"
 
@@ -129,7 +130,7 @@ def _made(job: tuple[str, Path, Path, int, int]) -> tuple[Patches, Patches, Patc
     name, file, other, side, index = job
     cv2.setNumThreads(1)
     scene = scene_of(file, other, side)
-    severity = 0.2 + 0.75 * (index * 0.618 % 1)  # evenly, in an order that has nothing to do with the photographs
+    severity = 0.1 + 0.5 * (index * 0.618 % 1)  # levels 1 to 3, as most real ones; no order among the photographs
     ours = render(scene, draw(name, severity, scene, seed=index)).degraded
     return _patches(ours), _patches(plain(name, scene, severity, index)), _patches(scene.image)
 
