@@ -65,7 +65,7 @@ class Vlm(BaseModel, frozen=True, extra="forbid"):
     concurrency: Annotated[int, Field(ge=1, le=1024, exclude=True)] = 16
     timeout: Annotated[float, Field(gt=0, exclude=True)] = 120.0
     api_key_env: Annotated[str, Field(exclude=True, pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")] = ""
-    batch: Annotated[int, Field(ge=1, exclude=True)] = 8
+    batch: Annotated[int, Field(ge=1, le=1024, exclude=True)] = 16
     answers: Annotated[str, Field(exclude=True)] = ""
 
     @model_validator(mode="after")
