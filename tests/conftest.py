@@ -6,3 +6,7 @@ if find_spec("torchvision") is not None:
     from storage.torchvision import prepare_torchvision
 
     prepare_torchvision()
+
+    import torch
+
+    torch.set_num_threads(1)  # two that wait for each other on a busy machine take many times as long

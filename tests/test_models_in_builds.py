@@ -73,7 +73,7 @@ def write_weights(path, factor):
 
 
 def with_filters(photographs, root, **filters):
-    """Return settings in which `sharpness`-like built-in pair filters give their place to those named."""
+    """Return settings in which built-in pair filters give their place to those named."""
     settings = settings_for(photographs, root, mixture={"variants": 2, "weights": {"haze": 1, "low_light": 1}})
     return settings.model_copy(update={"filters": settings.filters.model_copy(update=filters)})
 
