@@ -78,6 +78,11 @@ def test_a_bundle_without_its_prefix_is_refused(bundle):
         load(bundle, Placing(), vae=SMALL)
 
 
+def test_streamed_blocks_are_not_compiled(bundle):
+    with pytest.raises(SettingsError, match="cannot be compiled; leave out --compile"):
+        load(bundle, Placing(memory=memory_for(24), compiled=True, prefix=PREFIX), vae=SMALL)
+
+
 def test_the_small_restorer_needs_nothing_else(tmp_path):
     model = build(params.tiny(), "cpu")
     initialise(model, seed=0)

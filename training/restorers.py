@@ -81,6 +81,8 @@ def _small(weights: Path, placing: Placing) -> Restorer:
 
 def _large(weights: Path, placing: Placing, prefix: str, vae: Mapping[str, Any]) -> Restorer:
     device, memory, dtype = placing.device, placing.memory, DTYPES[placing.dtype or "bf16"]
+    if placing.compiled and memory.blocks_visit:
+        raise SettingsError("blocks that come to the card one by one cannot be compiled; leave out --compile")
     prompts = load_qwen(weights, prefix, device="cpu" if memory.encoder_visits else device, dtype=dtype)
     if memory.eight_bit:
         store_in_eight_bits(prompts.model)
