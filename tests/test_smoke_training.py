@@ -1,6 +1,6 @@
 """The whole chain on photographs that are installed already: build, train for about a minute, restore, score.
 
-Counted in steps and on one thread, so that it comes out the same each time; 200 steps are about 55 CPU-seconds.
+Counted in steps and on one thread, so that it comes out the same each time; 240 steps are about 60 CPU-seconds.
 """
 
 # ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
@@ -26,8 +26,8 @@ from tests.builds import build_here, settings_for
 
 pytestmark = pytest.mark.timeout(1800)
 
-STEPS = 200
-TASKS = ("blur", "haze", "noise")
+STEPS = 240
+TASKS = ("haze", "noise")
 SEVERITIES = (0.35, 0.55, 0.75, 0.95)
 SIDE = 256
 
@@ -85,7 +85,7 @@ def weights(tmp_path_factory):
         },
         "optimizer": {"learning_rate": 2e-3, "schedule": "cosine", "warmup": 20, "average": 0.98},
         "levels": {"kind": "power", "power": 0.05},
-        "run": {"threads": 1, "tensorboard": False, "rhythm": {"log": 50, "checkpoint": 0, "validate": 0}},
+        "run": {"threads": 1, "tensorboard": False, "rhythm": {"log": 40, "checkpoint": 0, "validate": 0}},
     }
     return train(parse_training(content, origin="a test", base=Path.cwd())).weights
 
@@ -125,7 +125,7 @@ def test_every_picture_comes_through_the_whole_chain(scores):
     assert scores["pictures"] == len(TASKS) * 2 * len(SEVERITIES)
 
 
-@pytest.mark.parametrize(("task", "least"), [("noise", 3.0), ("haze", 6.0), ("blur", -0.1)])
+@pytest.mark.parametrize(("task", "least"), [("noise", 3.0), ("haze", 6.0)])
 def test_about_a_minute_of_training_restores_photographs_never_seen(scores, task, least):
     found = {name: score["value"] for name, score in scores["tasks"][task]["scores"].items()}
     assert found["psnr"] - found["input_psnr"] >= least, found
@@ -134,5 +134,5 @@ def test_about_a_minute_of_training_restores_photographs_never_seen(scores, task
 def test_the_metrics_tell_of_the_learning(weights):
     lines = [json.loads(line) for line in (weights.parent / "metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
-    assert len(losses) == STEPS // 50
+    assert len(losses) == STEPS // 40
     assert losses[-1] < losses[0] - 0.3  # the loss is a logarithm: by a quarter
