@@ -4,6 +4,7 @@ A deployment runs `flows.train.train_restorer`; `pairforge train` runs the same 
 every rank runs the command, and there is no server: torchrun is the one that starts and restarts.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -25,6 +26,8 @@ from storage.lease import Lease
 
 if TYPE_CHECKING:  # `prefect deploy` reads this file where the `train` extra may be missing
     from tasks.train import Options, Outcome, Ranks
+
+log = logging.getLogger(__name__)
 
 NAME = "train-restorer"
 
@@ -119,7 +122,13 @@ class Progress:
         self._output = options.output
 
     def follow(self, moment: Moment) -> None:
-        """Show where the training is."""
+        """Show where the training is; a server that cannot be told does not end it."""
+        try:
+            self._show(moment)
+        except Exception as error:
+            log.warning("Prefect was not told of step %s: %s", moment.step, error)
+
+    def _show(self, moment: Moment) -> None:
         percent = 100 * moment.step / self._steps
         if self._artifact is None:
             self._artifact = create_progress_artifact(percent, key=NAME, description=moment.text())

@@ -21,6 +21,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_on_torch_einops_and_safetensors_alone():
     arguments = ["--tiny", "--device", "cpu", "--size", "16", "--repeats", "1", "--checkpointed", "1"]
     command = [sys.executable, "-c", BARE, str(SCRIPT), *arguments, "--attention", "default", "--states", "fp32,bf16"]

@@ -28,7 +28,7 @@ def gradients(model):
     return {name: weight.grad for name, weight in states.names(model).items()}
 
 
-@pytest.mark.parametrize("checkpointed", [1, 3, 5])
+@pytest.mark.parametrize("checkpointed", [1, 5])
 def test_recomputed_blocks_change_no_gradient(checkpointed):
     plain, recomputed = small_model(), small_model()
     laid_out(recomputed, Layout(checkpointed=checkpointed), sharded=False)

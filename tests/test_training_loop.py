@@ -4,11 +4,13 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
-from storage.errors import SettingsError, ShardError
+from storage.errors import PairForgeError, SettingsError, ShardError
+from storage.samples import decode_image
 from tests.small_training import dataset, lines, settings, train, train_apart, weights
 from training import states
 from training.trainer import Hooks
@@ -45,7 +47,7 @@ def test_a_finished_training_is_not_done_again(root):
     assert (root / "whole" / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("at", [1, 3, 4, 8])
+@pytest.mark.parametrize("at", [1, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 8])
 def test_a_stopped_training_goes_on_bit_for_bit(root, at):
     asked = []
     content = settings(root, f"stopped-{at}")
@@ -113,7 +115,7 @@ def test_only_the_newest_checkpoints_are_kept(root):
 @pytest.mark.parametrize(
     ("kept", "states_in", "compute"),
     [
-        ("bf16-stochastic", "fp32", "bf16"),
+        pytest.param("bf16-stochastic", "fp32", "bf16", marks=pytest.mark.slow),
         pytest.param("bf16-stochastic", "fp32", "fp32", marks=pytest.mark.slow),
         ("bf16-stochastic", "8bit", "bf16"),
         pytest.param("fp32", "8bit", "fp32", marks=pytest.mark.slow),
@@ -157,10 +159,10 @@ def test_bfloat16_weights_with_eight_bit_moments_are_for_one_rank(root):
 @pytest.mark.parametrize(
     "curriculum",
     [
-        {"kind": "incremental", "isolated": 0.5},
+        pytest.param({"kind": "incremental", "isolated": 0.5}, marks=pytest.mark.slow),
         {"kind": "equilibrium", "every": 4, "seats": 12, "alpha": 5.0},
     ],
-    ids=lambda curriculum: curriculum["kind"],
+    ids=["incremental", "equilibrium"],
 )
 def test_a_schedule_goes_on_bit_for_bit(root, curriculum):
     asked = []
@@ -189,6 +191,7 @@ def test_shares_of_tasks_follow_their_scores(root):
     assert shares[1][f"train/share/{least}"] > shares[0][f"train/share/{least}"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # peft's own
 def test_adapters_train_go_on_and_are_exported(root):
     pytest.importorskip("peft", reason="peft is not installed: install PairForge's `train` extra")
@@ -210,3 +213,21 @@ def test_compiled_and_recomputed_blocks_come_to_the_same_weights(root):
     train(content)
     whole, compiled = (weights(root / name / "model.safetensors") for name in ("whole", "compiled"))
     assert max(float((whole[name] - compiled[name]).abs().max()) for name in whole) < 1e-3
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_checkpoint_before(root):
+    content = settings(root, "infinite", optimizer={"learning_rate": 1e30, "warmup": 0, "clip": 1e30, "average": 0.0})
+    with pytest.raises(PairForgeError, match=r"the loss is \S+ at step \d+; the checkpoint before is whole"):
+        train(content)
+    assert not (root / "infinite" / "model.safetensors").exists()
+
+
+def test_the_web_style_augmentation_is_put_on_degraded_images(root):
+    content = settings(root, "worn", steps=1, data={"augmented": 1.0}, run={"rhythm": {"validate": 0}})
+    train(content)
+    worn, plain = (
+        decode_image((root / name / "samples" / "batch-000000.png").read_bytes()) for name in ("worn", "whole")
+    )
+    half = worn.shape[1] // 2 - 1  # degraded on the left, clean on the right
+    assert np.array_equal(worn[:, -half:], plain[:, -half:])
+    assert not np.array_equal(worn[:, :half], plain[:, :half])

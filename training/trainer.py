@@ -4,6 +4,7 @@ One process, torchrun and Ray Train all run this function; what they differ in i
 keyed by (seed, stage, position), so weights, moments and the number of the step are all the state there is.
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from storage.errors import PairForgeError
 from training import states, validation
 from training.averages import Average
 from training.crops import bucket_of, bucket_shares, bucket_sizes
@@ -241,6 +243,11 @@ class _Run:
             sums[f"train/loss/{task}"].append(counted)
             sums[f"train/error_t/{min(BINS - 1, int(sigma * BINS)) / BINS:g}"].append(plain)
         found = {name: float(np.mean(values)) for name, values in sums.items()}
+        if not math.isfinite(found["train/loss"]):
+            raise PairForgeError(
+                f"the loss is {found['train/loss']} at step {self.state.step}; the checkpoint before is whole: "
+                "go on from it with a lower optimizer.learning_rate, in an output of its own"
+            )
         found |= {name: float(value) for name, value in numbers.items()}
         seconds = self._busy / self._steps_since_log()
         found |= {"perf/step_s": seconds, "perf/data_wait": self._waited / self._busy}
@@ -299,9 +306,11 @@ class _Run:
         self.job.hooks.saved(path, {"step": self.state.step})
 
     def _agreed(self, stop: bool) -> bool:
-        """Return whether any rank wants to stop: all must, at the same step."""
+        """Return whether any rank wants to stop: all must, at the same step, and asking makes them wait."""
         if not dist.is_initialized():
             return stop
+        if self.state.step % self.job.rhythm.log:
+            return False
         wanted = torch.tensor(int(bool(stop)), device=self.job.objective.device)
         dist.all_reduce(wanted, op=dist.ReduceOp.MAX)
         return bool(wanted)
