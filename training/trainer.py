@@ -5,7 +5,6 @@ keyed by (seed, stage, position), so weights, moments and the number of the step
 """
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -35,8 +34,7 @@ from training.plan import uniform
 from training.recipe import Recipe, Rhythm
 from training.repeats import Repeated, remembering
 from training.states import State
-
-BINS = 4  # of noise levels, in what is logged
+from training.tally import Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +109,7 @@ class _Run:
         self._sizes = bucket_sizes(recipe.size, job.objective.latents.multiple, square=recipe.square)
         self._size_shares = bucket_shares(self._sizes, job.data.train.sizes())
         self._fixed: list[Example] = []
-        self._seen: list[tuple[list[Example], Tensor, Tensor]] = []
-        self._waited = self._busy = 0.0
+        self._tally = Tally(flops=job.flops, peak=job.peak * world if job.peak else None)
 
     def resume(self) -> None:
         """Go on from the newest checkpoint; without one look at what the run begins with."""
@@ -129,6 +126,7 @@ class _Run:
         """Do the steps that share one plan, then let the shares of tasks follow what was learnt."""
         recipe = self.job.recipe
         steps, source = self._source()
+        self._tally.restart()
         key = f"{recipe.seed}/{recipe.stage}"
         fed = feed(
             self._maker(source),
@@ -182,16 +180,20 @@ class _Run:
 
     def _step(self, batch: Fed, *, last: bool) -> None:
         job, state = self.job, self.state
-        began = time.perf_counter()
         if state.step == 0:
             job.log.picture(0, "batch", validation.strip(batch.examples[:9]))
         numbers = self._update(batch)
         state.step += 1
-        self._waited += batch.waited
-        self._busy += time.perf_counter() - began + batch.waited
+        self._tally.stepped(batch.waited)
         self.stopped = self._agreed(job.hooks.stop())
         if state.step % job.rhythm.log == 0 or state.step == job.recipe.steps:
             self._log(numbers)
+        with self._tally.aside():
+            self._look_around(last=last)
+
+    def _look_around(self, *, last: bool) -> None:
+        """Do what is due after a step beside training: validate, move shares, save."""
+        job, state = self.job, self.state
         if job.rhythm.validate and (state.step % job.rhythm.validate == 0 or state.step == job.recipe.steps):
             self._validate()
         if last and job.recipe.curriculum.kind == "equilibrium" and state.step < job.recipe.steps:
@@ -211,7 +213,7 @@ class _Run:
             self._sync_gradients(start + micro >= len(own))
             counted_B, plain_B = job.objective.errors(job.model, job.objective.inputs(examples))
             (counted_B.sum() / len(own)).backward()  # type: ignore[no-untyped-call]
-            self._seen.append((examples, counted_B.detach(), plain_B))
+            self._tally.add(examples, counted_B, plain_B)
         norm = clip(state.weights.values(), recipe.optimization.clip)
         with _seeded(f"{recipe.seed}/{recipe.stage}/{state.step}", recipe):
             state.optimizer.step()
@@ -232,35 +234,13 @@ class _Run:
             self.job.model.set_requires_gradient_sync(last or not whole)
 
     def _log(self, numbers: Mapping[str, Tensor]) -> None:
-        own = [
-            (example.task, example.sigma, *pair)
-            for examples, counted, plain in self._seen
-            for example, pair in zip(examples, zip(counted.tolist(), plain.tolist(), strict=True), strict=True)
-        ]
-        sums = defaultdict[str, list[float]](list)
-        for task, sigma, counted, plain in validation.gathered(own):
-            sums["train/loss"].append(counted)
-            sums[f"train/loss/{task}"].append(counted)
-            sums[f"train/error_t/{min(BINS - 1, int(sigma * BINS)) / BINS:g}"].append(plain)
-        found = {name: float(np.mean(values)) for name, values in sums.items()}
+        found = self._tally.numbers()
         if not math.isfinite(found["train/loss"]):
             raise PairForgeError(
                 f"the loss is {found['train/loss']} at step {self.state.step}; the checkpoint before is whole: "
                 "go on from it with a lower optimizer.learning_rate, in an output of its own"
             )
-        found |= {name: float(value) for name, value in numbers.items()}
-        seconds = self._busy / self._steps_since_log()
-        found |= {"perf/step_s": seconds, "perf/data_wait": self._waited / self._busy}
-        if self.job.flops:
-            found["perf/tflops"] = self.job.flops / seconds / 1e12
-        if self.job.flops and self.job.peak:
-            found["perf/mfu"] = self.job.flops / seconds / (self.job.peak * self._part.world)
-        self._seen.clear()
-        self._waited = self._busy = 0.0
-        self.job.log.numbers(self.state.step, found)
-
-    def _steps_since_log(self) -> int:
-        return (self.state.step - 1) % self.job.rhythm.log + 1
+        self.job.log.numbers(self.state.step, found | {name: float(value) for name, value in numbers.items()})
 
     def _prepare_validation(self) -> None:
         index, recipe = self.job.data.validation, self.job.recipe
