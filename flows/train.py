@@ -25,7 +25,8 @@ from storage.errors import SettingsError
 from storage.lease import Lease
 
 if TYPE_CHECKING:  # `prefect deploy` reads this file where the `train` extra may be missing
-    from tasks.train import Options, Outcome, Ranks
+    from tasks.train import Outcome, Ranks
+    from tasks.training_options import Options
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from flows.tables import fields_at, read_table, sentence
 from storage.errors import SettingsError
-from tasks.train import Options
+from tasks.training_options import Options
 
 
 def read_training(file: Path) -> Options:

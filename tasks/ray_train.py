@@ -14,7 +14,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from storage.errors import PairForgeError
 from tasks.remote import Cluster
-from tasks.train import Options, Outcome, Ranks, outcome, run
+from tasks.train import Outcome, Ranks, outcome, run
+from tasks.training_options import Options
 from training.trainer import Hooks
 
 try:
