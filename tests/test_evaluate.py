@@ -208,9 +208,9 @@ def test_json_is_the_whole_of_standard_output(pictures, alexnet, capsys):
 EMBEDDED = ("", '[grader]\nkind = "embedded"\n')
 
 
-def photographs(folder):
+def photographs(folder, side=256):
     """Write a clear and a noisy photograph as inputs, the clear one as both outputs."""
-    clear = data.astronaut()[:256, :256]
+    clear = data.astronaut()[:side, :side]
     noisy = np.clip(clear + np.random.default_rng(0).normal(0, 45, clear.shape), 0, 255).astype(np.uint8)
     save(folder / "in/noise/a.png", noisy)
     save(folder / "in/noise/b.png", clear)
@@ -417,7 +417,7 @@ def restored_files(folder):
 
 
 def test_a_restorer_is_run_on_the_inputs_once_and_by_its_prompts(tmp_path, restorer, capsys):
-    photographs(tmp_path)
+    photographs(tmp_path, side=72)
     save(tmp_path / "in/haze/c.png", data.astronaut()[:64, :64])
     (tmp_path / "in/haze/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert run(["evaluate", bench(tmp_path, restore_table(restorer, "fixed"), restored="")]) == 0

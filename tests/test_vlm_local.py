@@ -3,6 +3,7 @@
 # ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
 
 import json
+from functools import cache
 
 import pytest
 
@@ -37,8 +38,10 @@ def questions():
     ]
 
 
-def by_the_library(folder, question):
+@cache
+def by_the_library(folder, number):
     """Return what transformers itself makes of the question, and what its model answers greedily."""
+    question = questions()[number]
     processor = transformers.AutoProcessor.from_pretrained(folder)
     content = [{"type": "image", "image": PIL.Image.fromarray(image)} for image in question.images]
     messages = [
@@ -58,9 +61,8 @@ def by_the_library(folder, question):
 
 @pytest.mark.parametrize("number", range(3))
 def test_the_model_is_given_what_the_librarys_processor_gives(number, local, checkpoint):
-    question = questions()[number]
-    theirs, _ = by_the_library(checkpoint, question)
-    ours = local.inputs([question])
+    theirs, _ = by_the_library(checkpoint, number)
+    ours = local.inputs([questions()[number]])
     assert set(ours) == set(theirs)
     assert "mm_token_type_ids" in ours  # without them image positions are silently wrong
     for name in theirs:
@@ -68,7 +70,7 @@ def test_the_model_is_given_what_the_librarys_processor_gives(number, local, che
 
 
 def test_answers_are_the_librarys_greedy_ones_whatever_the_batch(local, checkpoint):
-    assert local(questions()) == [by_the_library(checkpoint, question)[1].strip() for question in questions()]
+    assert local(questions()) == [by_the_library(checkpoint, number)[1].strip() for number in range(3)]
 
 
 def test_the_picture_and_the_prompt_change_the_answer(local):
