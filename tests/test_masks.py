@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tasks.annotators._masks import MAX_SEGMENTS, Box, Mask, merge, pack, tiles
+from tasks.annotators._masks import MAX_SEGMENTS, Box, Mask, _sampled, merge, pack, tiles
 
 
 def disks(shape, seed=0, count=12):
@@ -68,6 +68,22 @@ def test_things_cut_by_tiles_are_whole_again(seed):
     assert len(merged) == len(things)
     found = {drawn(item, shape).tobytes() for item in merged}
     assert found == {bits.tobytes() for bits in things}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_tiles_share_is_sampled_as_it_is(seed):
+    rng = np.random.default_rng(seed)
+    shared = Box(row=300, column=200, height=700, width=530)  # large enough for a stride
+    masks = []
+    for _ in range(20):
+        row, column, height, width = (int(rng.integers(*limits)) for limits in ((0, 990), (0, 720), (1, 500), (1, 500)))
+        box = Box(row=row, column=column, height=height, width=width)
+        masks.append(Mask(box=box, bits=rng.random((height, width)) > 0.5, stability=1.0))
+    canvas = Box(row=0, column=0, height=1500, width=1300)
+    for mask, found in zip(masks, _sampled(masks, shared), strict=True):
+        whole = np.zeros((canvas.height, canvas.width), np.float32)
+        whole[mask.box.within(canvas)] = mask.bits
+        assert np.array_equal(found, whole[shared.within(canvas)][::4, ::4].ravel())
 
 
 def test_neighbours_that_only_touch_the_same_border_stay_apart():

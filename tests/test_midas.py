@@ -137,6 +137,7 @@ def test_narrow_numbers_predict_nearly_the_same(dtype, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
 def test_a_compiled_network_predicts_the_same(folder):
     exact, compiled = (
         Estimator("cpu", str(folder), Options(compile=is_compiled)).disparity([PHOTOGRAPH])[0]

@@ -276,15 +276,25 @@ def test_nothing_is_asked_of_the_network(folder, monkeypatch):
     open_annotator("sam2", weights=str(folder))
 
 
-def test_bf16_finds_nearly_the_same(folder):
-    [exact], [coarse] = (
-        open_annotator("sam2", weights=str(folder), options=FOLDER.model_copy(update={"dtype": dtype})).annotate_all(
-            [PHOTOGRAPH]
-        )
-        for dtype in ("fp32", "bf16")
+@pytest.mark.parametrize(
+    "change", [{"dtype": "bf16"}, pytest.param({"compile": True}, marks=pytest.mark.slow)], ids=["bf16", "compiled"]
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+def test_faster_ways_find_nearly_the_same(change, folder):
+    [exact], [fast] = (
+        open_annotator("sam2", weights=str(folder), options=options).annotate_all([PHOTOGRAPH])
+        for options in (FOLDER, FOLDER.model_copy(update=change))
     )
-    areas = [np.sort(np.bincount(labels.ravel(), minlength=255))[::-1] / labels.size for labels in (exact, coarse)]
+    areas = [np.sort(np.bincount(labels.ravel(), minlength=255))[::-1] / labels.size for labels in (exact, fast)]
     assert np.abs(areas[0] - areas[1]).max() < 0.1
+
+
+@pytest.mark.slow
+def test_the_sam2_package_computes_in_bf16_too(package_file):
+    [labels] = open_annotator(
+        "sam2", weights=str(package_file), options=PACKAGE.model_copy(update={"dtype": "bf16"})
+    ).annotate_all([PHOTOGRAPH])
+    assert len(np.unique(labels)) > 1
 
 
 @pytest.mark.parametrize("size", ["t", "s", "b+", "l"])

@@ -105,13 +105,21 @@ def _matches(masks: Sequence[Mask], others: Sequence[Mask], shared: Box) -> Iter
 
 
 def _sampled(masks: Sequence[Mask], shared: Box) -> NDArray[np.float32]:
-    samples = np.zeros((len(masks), shared.height, shared.width), bool)
+    """Return every mask at regular places of `shared`, float32 (N, places), 0 or 1."""
+    stride = max(1, min(shared.height, shared.width) // SAMPLES)
+    samples = np.zeros((len(masks), -(-shared.height // stride), -(-shared.width // stride)), np.float32)
     for index, mask in enumerate(masks):
         part = mask.box.common(shared)
         if not part.is_empty:
-            samples[index][part.within(shared)] = mask.bits[part.within(mask.box)]
-    stride = max(1, min(shared.height, shared.width) // SAMPLES)
-    return samples[:, ::stride, ::stride].reshape(len(masks), -1).astype(np.float32)
+            first = -(-(part.row - shared.row) // stride), -(-(part.column - shared.column) // stride)
+            row, column = (
+                shared.row + first[0] * stride - mask.box.row,
+                shared.column + first[1] * stride - mask.box.column,
+            )
+            rows, columns = part.within(mask.box)
+            bits = mask.bits[row : rows.stop : stride, column : columns.stop : stride]
+            samples[index, first[0] : first[0] + bits.shape[0], first[1] : first[1] + bits.shape[1]] = bits
+    return samples.reshape(len(masks), -1)
 
 
 def _root(parents: list[int], index: int) -> int:
