@@ -1,6 +1,7 @@
 """Pictures of a benchmark in Parquet files, as the published RealIR-Bench has them: found by column, read by row."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,10 +31,11 @@ class Columns:
 def parquet_gallery(path: Path, columns: Columns) -> Gallery:
     """Return the pictures in a Parquet file or in all those of a folder, such as the published RealIR-Bench.
 
-    A picture is named `<task>/<file name without suffix>`, by its row's number where no file name is given.
+    A picture is named `<task>/<file name without suffix>`, by its row's number where no file name is given. Without a
+    column of tasks, the file's own name or folder may tell: `rain-00000-of-00001.parquet`, `haze/test.parquet`.
     """
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    rows = [row for file in files for row in _parquet_rows(file, columns)]
+    rows = [row for file in files for row in _parquet_rows(file, columns, _told_by(path, file))]
     found = unambiguous(path, ((_parquet_name(row, number), row) for number, row in enumerate(rows)))
     tasks = {name: row.task for name, row in found.items()}
     return Gallery(title=str(path), tasks=tasks, read=lambda name: _parquet_bytes(found[name]))
@@ -54,7 +56,7 @@ class _Row:
         return f"{self.file.name} row {self.row}"
 
 
-def _parquet_rows(path: Path, columns: Columns) -> Iterator[_Row]:
+def _parquet_rows(path: Path, columns: Columns, otherwise: str) -> Iterator[_Row]:
     try:
         file = pq.ParquetFile(path)
     except Exception as error:  # pyarrow raises its own errors and OSError for files that are no Parquet
@@ -70,9 +72,22 @@ def _parquet_rows(path: Path, columns: Columns) -> Iterator[_Row]:
         for number, row in enumerate(rows):
             told = row.get(name) if name else (row.get(image) or {}).get("path")
             kind = labels.get(row.get(task), str(row.get(task) or "")) if task else ""
+            kind = "" if kind.isdigit() else kind  # a number without a name is no task
             yield _Row(
-                file=path, group=group, row=number, column=image, name=str(told or ""), task=task_of(kind) or kind
+                file=path,
+                group=group,
+                row=number,
+                column=image,
+                name=str(told or ""),
+                task=task_of(kind) or kind or otherwise,
             )
+
+
+def _told_by(root: Path, file: Path) -> str:
+    """Return the task that the file's name, without the number of its part, or a folder below `root` names."""
+    folders = file.relative_to(root).parts[:-1] if file != root else ()
+    own = re.sub(r"-\d+(-of-\d+)?$", "", file.stem)
+    return next((task for text in (own, *reversed(folders)) if (task := task_of(text))), "")
 
 
 def _parquet_name(row: _Row, number: int) -> str:

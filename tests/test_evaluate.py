@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from skimage import data
 
@@ -291,6 +293,15 @@ def test_full_reference_by_an_obvious_computation(tmp_path, alexnet):
     assert found["ssim"] == pytest.approx(ssim(clean, worse))
     assert found["input_psnr"] < found["psnr"]
     assert found["lpips"] > 0
+
+
+def test_the_benchmarks_parquet_is_scored_against_a_folder_of_outputs(tmp_path):
+    photographs(tmp_path, side=128)
+    rows = [{"bytes": (tmp_path / f"in/noise/{name}.png").read_bytes(), "path": f"{name}.png"} for name in "ab"]
+    (tmp_path / "bench").mkdir()
+    pq.write_table(pa.table({"image": rows}), tmp_path / "bench/noise-00000-of-00001.parquet")
+    assert run(["evaluate", bench(tmp_path, EMBEDDED, degraded="bench")]) == 0
+    assert {item["name"]: item["reason"] for item in result(tmp_path)["outcomes"]} == {"noise/a": "", "noise/b": ""}
 
 
 def test_foundir_is_scored_by_subset_beside_what_others_published(tmp_path):

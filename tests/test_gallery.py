@@ -175,6 +175,26 @@ def test_parquet_of_bare_bytes_is_named_by_row_across_files(tmp_path):
     assert {name: found.read(name) for name in found.tasks} == {"000000": png(1), "000001": png(2), "000002": png(3)}
 
 
+def test_a_number_that_nothing_names_is_no_task(tmp_path):
+    found = parquet_gallery(write(tmp_path / "a.parquet", {"image": [png(1), png(2)], "label": [0, 1]}), Columns())
+    assert list(found.tasks.values()) == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("file", "task"),
+    [
+        ("rain-00000-of-00001.parquet", "rain"),
+        ("low_light-0.parquet", "low_light"),
+        ("haze/test-00000-of-00001.parquet", "haze"),
+        ("test/0000.parquet", ""),
+    ],
+)
+def test_without_a_column_of_tasks_the_files_name_or_folder_may_tell(file, task, tmp_path):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    write(tmp_path / file, {"image": [{"bytes": png(1), "path": "a.png"}]})
+    assert list(parquet_gallery(tmp_path, Columns()).tasks.values()) == [task]
+
+
 def test_named_columns_are_taken(tmp_path):
     file = write(tmp_path / "a.parquet", {"lq": [png(1)], "gt": [png(2)], "what": ["haze"], "who": ["x/y.png"]})
     found = parquet_gallery(file, Columns(image="gt", name="who", task="what"))
