@@ -44,10 +44,11 @@ class Clip:
     def __init__(self, model: Any, preprocess: Any, tokenizer: Any, options: Model, device: str) -> None:
         import torch
 
+        self.scale = float(model.logit_scale.exp())  # before half precision rounds it
+        model.to(device=device, dtype=getattr(torch, options.dtype)).eval().requires_grad_(False)
         self._model, self._preprocess, self._tokenizer = model, preprocess, tokenizer
         self._device, self._batch = device, options.batch
         self._dtype = getattr(torch, options.dtype)
-        self.scale = float(model.logit_scale.exp())
 
     def images(self, images: Sequence[Image]) -> Embeddings:
         """Return the unit embeddings, float32 (N, D), of uint8 images (H, W, 3)."""
@@ -80,8 +81,6 @@ def open_clip_model(options: Model, device: str) -> Clip:
     config: one sentence that names the file and the keys.
     """
     prepare_torchvision()
-    import torch
-
     folder = locate(options.weights)
     config = _config(folder)
     try:
@@ -90,7 +89,6 @@ def open_clip_model(options: Model, device: str) -> Clip:
         told = " ".join(str(error).split())[:300]
         raise SettingsError(f"{folder / _CONFIG} describes no model that open_clip can build: {told}") from error
     _fill(model, folder)
-    model.to(device=device, dtype=getattr(torch, options.dtype)).eval().requires_grad_(False)
     return Clip(model, preprocess, tokenizer, options, device)
 
 

@@ -90,6 +90,7 @@ def test_the_stored_embedding_is_the_images(folder, theirs):
 def test_batch_and_precision_change_little(folder, theirs, batch, dtype, tolerance):
     clip = open_clip_model(Model(weights=str(folder), batch=batch, dtype=dtype), "cpu")
     assert np.abs(clip.images(IMAGES) - theirs["images"]).max() < tolerance
+    assert clip.scale == pytest.approx(theirs["scale"])
 
 
 SEEN = {"photograph": 0.9, "quality": 0.6, "portrait": 0.1} | {f"is_{name}": 0.2 for name in TYPES}
