@@ -1,4 +1,4 @@
-"""Pairs of embeddings that nearly agree: exact among thousands, by a graph of neighbours (HNSW) among more.
+"""Pairs of embeddings that nearly agree: exact up to 200,000 of them, by a graph of neighbours (HNSW) among more.
 
 The index of usearch is filled by one thread in the order of the rows, so the same rows give the same pairs whatever the
 machine's number of cores; whether a candidate is close enough is decided in double precision.
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_EXACT = 50_000  # rows up to which comparing all takes less than filling the graph (`EXPERIMENTS.md`)
-_BLOCK = 512
+_EXACT = 200_000  # rows up to which comparing all takes some minutes, less than filling the graph (`EXPERIMENTS.md`)
+_BLOCK = 256
 _NEIGHBOURS = 16  # of one row; groups are joined over their members, so larger ones are found too
 _SLACK = 2e-3  # candidates are found in single precision, of embeddings stored in half
 
@@ -22,7 +22,7 @@ def close_pairs(embeddings: Sequence[bytes | None], similarity: float, *, exact:
     """Return the pairs of rows (smaller index first, sorted) whose cosine is at least `similarity`.
 
     embeddings: unit vectors of half precision, all of one length; None is close to nothing. exact: number of rows up to
-    which all are compared; beyond it a few pairs of a hundred may be missed.
+    which all are compared; beyond it one pair in ten may be missed.
     """
     usable = np.array([index for index, one in enumerate(embeddings) if one is not None], dtype=np.intp)
     if len(usable) < 2:
