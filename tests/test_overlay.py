@@ -9,7 +9,6 @@ from sklearn.datasets import load_sample_images
 from filters import load
 from filters._contract import Sample
 from filters._overlay import _steadiness, _translation, reduced
-from filters.overlay import repeats
 
 PHOTOGRAPHS = {
     "astronaut": data.astronaut(),
@@ -53,14 +52,15 @@ def test_a_tiled_text_is_found_at_any_angle(name, degrees):
 
 def test_the_score_grows_with_the_opacity_of_the_mark():
     image = PHOTOGRAPHS["astronaut"]
-    found = [repeats(scores_of(tiled(image, degrees=20, opacity=opacity))) for opacity in (0, 0.2, 0.4, 0.8)]
+    found = [scores_of(tiled(image, degrees=20, opacity=opacity))["repetition"] for opacity in (0, 0.3, 0.5, 0.8)]
     assert found == sorted(found)
+    assert found[-1] > 0.1
 
 
 def test_enlarging_the_photograph_changes_little():
     image = tiled(PHOTOGRAPHS["coffee"], degrees=30, opacity=0.5)
     twice = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    assert repeats(scores_of(twice)) == pytest.approx(repeats(scores_of(image)), abs=0.5)
+    assert scores_of(twice)["repetition"] == pytest.approx(scores_of(image)["repetition"], rel=0.3)
 
 
 @pytest.mark.parametrize(("down", "across"), [(0, 70), (90, 0), (64, 48), (50, -60)])
@@ -73,10 +73,9 @@ def test_the_translation_found_is_that_of_the_pattern(down, across):
         row, column = 200 + step * down, 300 + step * across
         if 0 <= row <= 512 - 24 and 0 <= column <= 640 - 40:
             pattern[row : row + 24, column : column + 40] = stamp
-    peak, shift = _translation((noise + pattern).astype(np.float32))
+    shift = _translation((noise + pattern).astype(np.float32))
     multiples = {(sign * step * down, sign * step * across) for step in range(1, 6) for sign in (1, -1)}
     assert shift in multiples
-    assert peak > 10
 
 
 def test_what_repeats_in_one_part_only_is_not_steady():
