@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: install Pai
 
 from tests.small_training import dataset, lines, settings, train, train_apart, weights
 
-TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1")
+TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=3")
+# Under a heavy load gloo sometimes cannot connect the ranks that were started again: so more than one restart.
 # Rank 0 publishes the metrics, two pictures, a checkpoint, a picture, a checkpoint, and dies at the next: of step 9. A
 # run that goes on from step 6 publishes less than seven times.
 KILL = {"PAIRFORGE_FAILPOINT": "data.before_write:kill@7"}
@@ -60,7 +61,7 @@ def test_one_rank_goes_on_from_the_checkpoint_of_two(root):
 @pytest.mark.stack
 def test_ray_train_starts_the_ranks_again_when_one_is_killed(root, monkeypatch):
     pytest.importorskip("pandas", reason="Ray Train is not installed: install ray[train]")
-    content = settings(root, "ray", run={"workers": 2, "restarts": 1})
+    content = settings(root, "ray", run={"workers": 2, "restarts": 3})
     done = train_apart(content, root / "ray.json", environment=KILL, program="ray")
     assert done.returncode == 0, done.stderr
     assert differences(root / "one", root / "ray") <= 1e-4

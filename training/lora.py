@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from storage.errors import SettingsError
+from storage.torchvision import prepare_torchvision
 from training.model import RestorationTransformer
 
 # The layers that Step1X-Edit's own LoRA adapts: attention and MLP of both kinds of block.
@@ -16,9 +17,10 @@ def adapt(model: RestorationTransformer, *, rank: int, alpha: float, seed: int) 
 
     Raises SettingsError when peft is not installed.
     """
+    prepare_torchvision()  # peft imports transformers
     try:
         from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise SettingsError('model.train = "lora" needs peft: install PairForge\'s `train` extra') from error
     import torch
 
@@ -32,6 +34,7 @@ def adapt(model: RestorationTransformer, *, rank: int, alpha: float, seed: int) 
 
 def merged(model: RestorationTransformer) -> dict[str, Any]:
     """Return the state of an adapted model with its adapters added in: the tensors of a plain one."""
+    prepare_torchvision()
     from peft.tuners.lora import LoraLayer
 
     state = {}

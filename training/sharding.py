@@ -15,11 +15,13 @@ from training.model import RestorationTransformer
 class Layout:
     """checkpointed: blocks, from the first, whose activations are computed again in the backward pass.
 
-    compute: what a sharded model computes in; weights that are kept in float32 are cast block by block.
+    backend: of the compiler. compute: what a sharded model computes in; weights that are kept in float32 are cast block
+    by block.
     """
 
     checkpointed: int = 0
     compiled: bool = False
+    backend: str = "inductor"
     compute: torch.dtype = torch.float32
 
 
@@ -34,7 +36,7 @@ def laid_out(model: RestorationTransformer, layout: Layout, *, sharded: bool) ->
             if number < layout.checkpointed:
                 blocks[place] = _recomputed(block)
             if layout.compiled:
-                blocks[place].compile(fullgraph=True, dynamic=False)
+                blocks[place].compile(fullgraph=True, dynamic=False, backend=layout.backend)
             number += 1
     if sharded:
         _shard(model, layout)
