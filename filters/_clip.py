@@ -44,7 +44,7 @@ class Clip:
     def __init__(self, model: Any, preprocess: Any, tokenizer: Any, options: Model, device: str) -> None:
         import torch
 
-        self.scale = float(model.logit_scale.exp())  # before half precision rounds it
+        self.scale = float(model.logit_scale.detach().exp())  # before half precision rounds it
         model.to(device=device, dtype=getattr(torch, options.dtype)).eval().requires_grad_(False)
         self._model, self._preprocess, self._tokenizer = model, preprocess, tokenizer
         self._device, self._batch = device, options.batch

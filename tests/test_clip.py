@@ -26,25 +26,26 @@ def folder(tmp_path_factory):
     return tiny_clip.save(tmp_path_factory.mktemp("clip") / "tiny")
 
 
-@pytest.fixture(scope="module")
-def theirs(folder):
-    """open_clip's own encoders of the same folder."""
+def by_open_clip(folder):
+    """Return what open_clip's own encoders make of the images and the prompts, and the scale."""
     from PIL import Image
 
     handlers = logging.getLogger().handlers[:]
     model, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     logging.getLogger().handlers[:] = handlers
-
-    def images(arrays):
-        return model.encode_image(torch.stack([transform(Image.fromarray(one)) for one in arrays]), normalize=True)
-
     with torch.inference_mode():
-        yield {
-            "images": images(IMAGES).numpy(),
+        images = torch.stack([transform(Image.fromarray(one)) for one in IMAGES])
+        return {
+            "images": model.encode_image(images, normalize=True).numpy(),
             "texts": model.encode_text(tokenizer(list(TYPES.values())), normalize=True).numpy(),
             "scale": float(model.logit_scale.exp()),
         }
+
+
+@pytest.fixture(scope="module")
+def theirs(folder):
+    return by_open_clip(folder)
 
 
 def scores_of(name, folder, samples, **options):
@@ -60,6 +61,14 @@ def test_embeddings_are_those_of_open_clip(folder, theirs):
     assert np.abs(clip.images(IMAGES) - theirs["images"]).max() < 1e-4
     assert np.abs(clip.texts(list(TYPES.values())) - theirs["texts"]).max() < 1e-4
     assert clip.scale == pytest.approx(theirs["scale"])
+
+
+def test_a_model_of_timm_with_a_tokenizer_of_transformers_embeds_as_in_open_clip(tmp_path):
+    folder = tiny_clip.save_siglip_like(tmp_path)
+    expected, clip = by_open_clip(folder), open_clip_model(Model(weights=str(folder)), "cpu")
+    assert np.abs(clip.images(IMAGES) - expected["images"]).max() < 1e-4
+    assert np.abs(clip.texts(list(TYPES.values())) - expected["texts"]).max() < 1e-4
+    assert np.ptp(expected["images"] @ expected["images"].T) > 1e-3
 
 
 def test_types_are_scored_by_the_cosine_with_their_prompt(folder, theirs):
