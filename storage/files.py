@@ -7,6 +7,7 @@ after a power cut. A failed sync is never tried again, because the kernel may ha
 import hashlib
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,24 @@ def publish_bytes(path: Path, data: bytes, *, kind: Kind = "data") -> None:
     """Publish `data` as `path`; see `publish`."""
     with publish(path, kind=kind) as file:
         file.write(data)
+
+
+@contextmanager
+def publish_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder that becomes `path`, which must not be there, when the block ends; after an exception nothing is.
+
+    What is written into it should be published itself, so that it is durable. Missing folders above it are made.
+    """
+    _make_folder(path.parent)
+    aside = _aside(path)
+    try:
+        aside.mkdir()
+        yield aside
+        aside.rename(path)
+        _sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def sha256_of(path: Path) -> str:

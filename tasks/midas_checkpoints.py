@@ -11,17 +11,14 @@ timm's 1e-6, with which they were trained.
 import json
 import math
 import re
-import secrets
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from storage.errors import SettingsError, ShardError
-from storage.files import publish_bytes
+from storage.files import publish_bytes, publish_folder
 from storage.weights import check_safetensors, load_pretrained
 from tasks.annotators.midas import UNUSED
 from tasks.pickles import Converted, convert_pickle, is_pickle
@@ -95,7 +92,7 @@ def convert_midas(source: Path, target: Path) -> Converted:
         if not source.is_file() or is_pickle(source):
             file = Path(apart) / "plain.safetensors"
             found = convert_pickle(source, file)
-        with _whole_folder(target) as folder:
+        with publish_folder(target) as folder:
             parameters, tensors = _write(source, file, folder)
             _check(source, folder)
     return found or Converted(tensors=tensors, parameters=parameters, left_out=())
@@ -286,16 +283,3 @@ def _check(source: Path, folder: Path) -> None:
 
 def _existing(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.is_dir())
-
-
-@contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder that becomes `path` when the block ends without an exception."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        aside.mkdir(parents=True)
-        yield aside
-        aside.rename(path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise

@@ -11,7 +11,7 @@ import pytest
 
 from storage import failpoints
 from storage.failpoints import NAMES, reach
-from storage.files import publish, publish_bytes, remove_asides, sha256_of
+from storage.files import publish, publish_bytes, publish_folder, remove_asides, sha256_of
 
 NEW = b"new" * 100_000
 KINDS = ("data", "commit", "manifest")
@@ -163,3 +163,15 @@ def test_remove_asides_spares_published_and_foreign_files(tmp_path: Path) -> Non
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     publish_bytes(tmp_path / "file", b"abc")
     assert sha256_of(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_is_published_as_a_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "model"
+    with pytest.raises(FileNotFoundError), publish_folder(target) as folder:
+        [(folder / name).write_text("x") for name in ("half", "no/folder")]
+    assert list(target.parent.iterdir()) == []
+    with publish_folder(target) as folder:
+        assert not target.exists()
+        (folder / "whole").write_text("x")
+    assert [path.name for path in target.parent.iterdir()] == ["model"]
+    assert (target / "whole").read_text() == "x"

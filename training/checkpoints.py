@@ -6,8 +6,6 @@ what is optional in it is read off the names.
 """
 
 import json
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import SettingsError, ShardError
-from storage.files import publish_bytes
+from storage.files import publish_bytes, publish_folder
 from training import params as shapes
 from training import tensor_files
 from training.layouts import BUNDLE_PREFIX, WRAPPERS, Entry, Layout, Shape, config, entries, obstacle, pieces
@@ -207,25 +205,14 @@ def _write(target: Target, params: Params, kinds: Kinds, read: Callable[[str], T
     if target.layout == "native":
         tensor_files.write(target.path, stored, tensor, metadata)
         return
-    with _whole_folder(target.path) as folder:
+    with publish_folder(target.path) as root:
+        folder = root / "transformer"
         parts = _parts(stored, target.part_bytes)
         for file, part in parts.items():
             tensor_files.write(folder / file, part, tensor, metadata)
         if len(parts) > 1:
             publish_bytes(folder / f"{PART_STEM}{tensor_files.INDEX_SUFFIX}", _index(parts))
         publish_bytes(folder / "config.json", config(target.layout, params))
-
-
-@contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
-    """Yield the transformer's folder within a folder that becomes `path` when the block ends without an exception."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        yield aside / "transformer"
-        aside.rename(path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def _parts(stored: Kinds, limit: int) -> dict[str, Kinds]:
