@@ -14,7 +14,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from filters._statistics import box, luma
+from filters._statistics import luma, whitened
 from storage.records import Image, Plane
 
 REACH = 16  # pixels; larger shifts are looked for on a quarter-size copy
@@ -46,7 +46,7 @@ class Registration:
 
 def register(clean: Image, degraded: Image) -> Registration:
     """Return how `degraded`, of the same shape, lies on `clean`."""
-    surfaces = _surfaces(_whiten(luma(clean)), _whiten(luma(degraded)))
+    surfaces = _surfaces(whitened(luma(clean)), whitened(luma(degraded)))
     shift, confidence = _peaks(surfaces.mean((0, 1)))
     far, far_confidence = _coarse_shift(clean, degraded)
     if np.hypot(*far) > REACH - _COARSE and far_confidence > max(_CONFIDENT, float(confidence)):
@@ -59,16 +59,9 @@ def register(clean: Image, degraded: Image) -> Registration:
 
 def _coarse_shift(clean: Image, degraded: Image) -> tuple[NDArray[np.float32], float]:
     size = tuple(max(_BLOCK, side // _COARSE) for side in clean.shape[1::-1])
-    small = [_whiten(luma(cv2.resize(image, size, interpolation=cv2.INTER_AREA))) for image in (clean, degraded)]
+    small = [whitened(luma(cv2.resize(image, size, interpolation=cv2.INTER_AREA))) for image in (clean, degraded)]
     shift, confidence = _peaks(_surfaces(*small).mean((0, 1)))
     return shift * _COARSE, float(confidence)
-
-
-def _whiten(plane: Plane) -> Plane:
-    """Return `plane` with local mean 0 and local contrast 1, but noise-like where there is no contrast."""
-    detail = plane - box(plane, 15)
-    variance = box(detail * detail, 15)
-    return np.asarray(detail / np.sqrt(variance + np.float32(max(1.0, 0.05 * float(variance.mean())))))
 
 
 def _surfaces(clean: Plane, degraded: Plane) -> Surfaces:

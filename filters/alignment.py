@@ -1,48 +1,98 @@
-"""Does the degraded image lie on the clean one: no global shift, no local warp, beyond what a blur asked for.
+"""Does the degraded image lie on the clean one: no shift, no warp, no other view of the scene.
 
-See `filters/_registration.py` for the measurement. Where haze, darkness or noise leave too little signal the
-confidence is low and the pair is kept: doubt is no evidence of a shift. A long blur splits the peak of the correlation
-towards both ends of its kernel, so the limits widen by the kernel's length, which the recipe states.
+Four measurements, because no one of them withstands all nine degradations: the phase of blocks (`_registration.py`),
+sharpest wherever the image is; local least squares with a blur term (`_flow.py`), which a blur of any length hardly
+fools; a homography of matched corners (`_features.py`), for what is turned, scaled or far away; and the skeletons of
+edges (`_edges.py`). What each of them reads of pairs that do lie on each other differs by type, so `_shifts.json` holds
+the largest value that 1 % of rendered pairs of a name exceed (`tests/benchmarks/fit_alignment.py`); the limit is that
+or, if it is larger, the option. A long kernel splits the peak of a correlation and widens edges: limits widen by a
+share of its length, which the recipe states. Doubt is no evidence of a shift.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from filters._contract import Filter, Measure, Sample, Scores, verdict
+from filters._edges import skeleton_shift
+from filters._features import frame_shift
+from filters._flow import flow
 from filters._registration import register
 from storage.records import Recipe, Verdict
 
+REASONS = {  # what a score above its limit says
+    "shift_px": "shifted",
+    "flow_px": "shifted",
+    "skeleton_px": "shifted",
+    "local_px": "warped",
+    "warp_px": "warped",
+    "bend_px": "warped",
+    "frame_px": "distorted",
+}
+_WIDENS = {  # by this share of a kernel; of flow the little that its ends, and what they cover, still do
+    "shift_px": 0.5,
+    "local_px": 1.0,
+    "skeleton_px": 0.5,
+    "bend_px": 1.0,
+    "flow_px": 0.02,
+    "warp_px": 0.05,
+    "frame_px": 0.2,
+}
+_OF_PHASE = frozenset({"shift_px", "local_px"})
+_REDUCED = frozenset({"flow_px", "warp_px"})  # measured on a copy, so that a limit grows with its pixels
 _LENGTHS = {"length": 1.0, "radius": 2.0, "sigma": 4.0}  # of the kernel that a param of this name spreads light over
 _LONGEST = 60.0  # px at 1024, of a blur of severity 1 that states no length (a turned camera, a clip)
+_OTHER = "other"  # names that were not measured
 
 
 class Alignment(Filter, frozen=True):
-    """Limits in pixels. min_confidence: standard deviations by which the correlation peak must stand out."""
+    """Limits in pixels. min_confidence: standard deviations by which the correlation peak must stand out.
+
+    calibrated: whether the limits measured for the type are heeded; without them the options alone decide.
+    """
 
     subject: ClassVar[Literal["image", "pair"]] = "pair"
     cost: ClassVar[int] = 3
 
     max_shift: float = Field(default=0.5, gt=0)
-    max_warp: float = Field(default=1.0, gt=0)
+    max_warp: float = Field(default=0.6, gt=0)
+    max_distortion: float = Field(default=2.0, gt=0)
     min_confidence: float = Field(default=6.0, ge=0)
+    calibrated: bool = True
 
     def open(self, device: str) -> Measure:
-        """Return the measure: `shift_px`, `local_px`, `confidence`, and `scale`, min(H, W) / 1024."""
+        """Return the measure: the seven of REASONS in pixels, `confidence`, `scale` (min(H, W) / 1024) and `pixel`."""
         return _measure
 
     def judge(self, scores: Scores, recipe: Recipe | None = None) -> Verdict:
-        """Drop what is `shifted` or `warped`."""
-        if scores["confidence"] < self.min_confidence:
-            return verdict("alignment", scores)
-        kernel = _kernel(recipe) * scores["scale"]
-        if scores["shift_px"] > self.max_shift + kernel / 2:
-            return verdict("alignment", scores, "shifted")
-        return verdict("alignment", scores, "warped" if scores["local_px"] > self.max_warp + kernel else "")
+        """Drop what is `shifted`, `warped` or `distorted`."""
+        limits = self._limits(recipe)
+        for name, reason in REASONS.items():
+            limit = limits[name] * (scores.get("pixel", 1.0) if name in _REDUCED else 1.0)
+            if self.excess(name, scores, recipe) > limit:
+                return verdict("alignment", scores, reason)
+        return verdict("alignment", scores)
+
+    def excess(self, name: str, scores: Scores, recipe: Recipe | None) -> float:
+        """Return what score `name` reads beyond what the recipe's kernel explains; 0 where it says nothing.
+
+        A phase without confidence says nothing, nor do scores that older ledgers lack.
+        """
+        if name in _OF_PHASE and scores["confidence"] < self.min_confidence:
+            return 0.0
+        return scores.get(name, 0.0) - _WIDENS.get(name, 0.0) * kernel(recipe) * scores["scale"]
+
+    def _limits(self, recipe: Recipe | None) -> Mapping[str, float]:
+        wanted = {"shifted": self.max_shift, "warped": self.max_warp, "distorted": self.max_distortion}
+        measured = _measured(recipe) if self.calibrated else {}
+        return {name: max(wanted[reason], measured.get(name, 0.0)) for name, reason in REASONS.items()}
 
 
-def _kernel(recipe: Recipe | None) -> float:
+def kernel(recipe: Recipe | None) -> float:
     """Return the length, in pixels at 1024, of the longest kernel that the recipe asked for; 0 without a blur."""
     if recipe is None:
         return 0.0
@@ -59,18 +109,42 @@ def _lengths(params: Any) -> Iterator[float]:  # Any: the JSON of a recipe, nest
             yield _LENGTHS[name] * value
 
 
+def _measured(recipe: Recipe | None) -> Mapping[str, float]:
+    """Return the limits of the recipe's name, else the largest of its steps'."""
+    table = _table()
+    if recipe is None:
+        return {}
+    names = [recipe.name] if recipe.name in table else [step.degradation for step in recipe.steps]
+    rows = [table.get(name, table.get(_OTHER, {})) for name in names]
+    return {score: max(row.get(score, 0.0) for row in rows) for score in REASONS}
+
+
+@cache
+def _table() -> Mapping[str, Mapping[str, float]]:
+    file = Path(__file__).with_name("_shifts.json")
+    table: Mapping[str, Mapping[str, float]] = json.loads(file.read_text()) if file.exists() else {}
+    return table
+
+
 def _measure(samples: Sequence[Sample]) -> list[Scores]:
     return [_scores(sample) for sample in samples]
 
 
 def _scores(sample: Sample) -> Scores:
-    assert sample.degraded is not None
-    found = register(sample.clean, sample.degraded)
+    clean, degraded = sample.clean, sample.degraded
+    assert degraded is not None
+    blocks, windows, edges = register(clean, degraded), flow(clean, degraded), skeleton_shift(clean, degraded)
     return {
-        "shift_px": found.shift_px,
-        "local_px": found.local_px,
-        "confidence": found.confidence,
-        "scale": min(sample.clean.shape[:2]) / 1024,
+        "shift_px": blocks.shift_px,
+        "local_px": blocks.local_px,
+        "confidence": blocks.confidence,
+        "flow_px": windows.shift_px,
+        "warp_px": windows.warp_px,
+        "skeleton_px": edges.shift_px,
+        "bend_px": edges.local_px,
+        "frame_px": frame_shift(clean, degraded),
+        "scale": min(clean.shape[:2]) / 1024,
+        "pixel": windows.pixel,
     }
 
 

@@ -7,6 +7,7 @@ from skimage import data
 
 from filters import load
 from filters._contract import Sample
+from filters.alignment import REASONS
 from storage.records import Recipe, Step
 
 CLEAN = data.astronaut()
@@ -103,7 +104,8 @@ def recipe(degradation, params, severity=0.6):
 
 
 def scores_like(shift, local=0.0):
-    return {"shift_px": shift, "local_px": local, "confidence": 12.0, "scale": 0.5}
+    still = dict.fromkeys(REASONS, 0.0)
+    return still | {"shift_px": shift, "local_px": local, "confidence": 12.0, "scale": 0.5, "pixel": 1.0}
 
 
 @pytest.mark.parametrize(
