@@ -303,7 +303,13 @@ def convert(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="The picture, or folder, to write."
 )
 @click.option("--task", default="auto", show_default=True, help="What to remove: a degradation; auto looks.")
-@click.option("--weights", type=click.Path(path_type=Path), envvar="PAIRFORGE_WEIGHTS", help="A restorer's weights.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    envvar="PAIRFORGE_WEIGHTS",
+    show_envvar=True,
+    help="A restorer's weights.",
+)
 @click.option("--compare", type=click.Path(path_type=Path), metavar="PAGE.html", help="Also write a page of sliders.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), help="Of the sampler; 28, or 1 for the small restorer.")

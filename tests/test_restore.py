@@ -108,7 +108,7 @@ def test_the_page_escapes_names_and_loads_nothing(photograph, weights, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["{photo}", "-o", "{dir}/o.png"], "restore needs weights: train the small restorer in ten minutes with"),
+        (["{photo}", "-o", "{dir}/o.png"], "restore needs weights, named by --weights: train the small"),
         (["{photo}", "-o", "{dir}/o.png", "--weights", "{dir}/none"], "none does not exist; restore needs weights"),
         (["{photo}", "-o", "{dir}/o.png", "--weights", "{photo}"], "is not a whole safetensors file"),
         (["{photo}", "-o", "{photo}", "--weights", "{weights}"], "would be overwritten; name another place with -o"),

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from training.restoring import Restorer, Sampling
 
 WITHOUT_WEIGHTS = (
-    "restore needs weights: train the small restorer in ten minutes with `pairforge train deploy/runs/tiny.toml`, or "
-    "name the folder of RealRestorer's bundle, by --weights"
+    "restore needs weights, named by --weights: train the small restorer in about ten minutes by `pairforge train "
+    "deploy/runs/tiny.toml`, or name the folder of RealRestorer's bundle"
 )
 
 
