@@ -13,6 +13,7 @@ from filters._owl import open_owl  # noqa: E402
 from filters.watermark import QUERIES, UNREADABLE, opinion_of  # noqa: E402
 from storage.errors import SettingsError, ShardError  # noqa: E402
 from tests.tiny_owl import save  # noqa: E402
+from tests.vlm_server import said, serve  # noqa: E402
 
 IMAGES = [data.astronaut(), data.coffee(), np.ascontiguousarray(data.chelsea()[:, :200])]
 
@@ -97,19 +98,13 @@ def test_a_readable_second_opinion_decides(scores, reason):
     assert load("watermark")().judge({"area": 0.1, **scores}).reason == reason
 
 
-def test_only_doubtful_images_are_asked_about(folder, monkeypatch):
-    asked = []
-
-    def ask(questions):
-        asked.extend(questions)
-        return ["Yes"] * len(questions)
-
-    monkeypatch.setattr("filters.watermark.open_vlm", lambda vlm, device: ask)
-    scores = sorted(one.score for one in detect(folder, IMAGES))
-    middle = (scores[0] + scores[1]) / 2
-    options = {"weights": str(folder), "second": {"url": "http://127.0.0.1:9/v1"}, "ask_above": middle}
+@pytest.mark.parametrize(("answer", "opinion"), [("Yes.", 1.0), ("No", 0.0), ("I cannot tell", UNREADABLE)])
+def test_a_server_is_asked_about_doubtful_images_only(folder, answer, opinion):
+    low, middle, _ = sorted(one.score for one in detect(folder, IMAGES))
     samples = [Sample(key=str(index), clean=image) for index, image in enumerate(IMAGES)]
-    found = load("watermark").model_validate(options).open("cpu")(samples)
-    assert [one.get("opinion") for one in found] == [1.0 if one["detected"] > middle else None for one in found]
-    assert len(asked) == 2
-    assert all(question.prompt.endswith("Yes or No.") for question in asked)
+    with serve(lambda number, body: said(answer)) as running:
+        second = {"url": running.url, "model": "any"}
+        options = {"weights": str(folder), "second": second, "ask_above": (low + middle) / 2}
+        found = load("watermark").model_validate(options).open("cpu")(samples)
+    assert [one.get("opinion") for one in found] == [opinion if one["detected"] > low + 1e-6 else None for one in found]
+    assert len(running.bodies) == 2
