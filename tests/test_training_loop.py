@@ -105,6 +105,15 @@ def test_a_broken_checkpoint_ends_in_one_sentence(root):
         train(content)
 
 
+def test_a_checkpoint_that_is_there_is_not_written_again(root):
+    last = root / "whole" / "checkpoints" / "step-000012"
+    before = {path.name: path.stat().st_mtime_ns for path in last.iterdir()}
+    (root / "whole" / "model.safetensors").rename(root / "exported")
+    train(settings(root, "whole"))  # killed after its last checkpoint, a run only exports
+    assert {path.name: path.stat().st_mtime_ns for path in last.iterdir()} == before
+    assert (root / "whole" / "model.safetensors").read_bytes() == (root / "exported").read_bytes()
+
+
 def test_only_the_newest_checkpoints_are_kept(root):
     kept = [path.name for path in states.found(root / "whole" / "checkpoints")]
     assert kept == ["step-000009", "step-000012"]

@@ -51,12 +51,17 @@ def names(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def save(state: State, folder: Path, *, keep: int) -> Path:
-    """Write a checkpoint below `folder`, then remove all but the newest `keep`; every rank calls this."""
+    """Write a checkpoint below `folder`, then remove all but the newest `keep`; every rank calls this.
+
+    One of the same step that is there already stays: to replace it, there would have to be none for a moment.
+    """
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
     path = folder / f"{PREFIX}{state.step:06d}"
     aside = folder / f".{path.name}.part"
+    if path in found(folder):
+        return path
     if _rank() == 0:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -70,7 +75,6 @@ def save(state: State, folder: Path, *, keep: int) -> Path:
         for file in aside.iterdir():
             _sync(file)
         _sync(aside)
-        shutil.rmtree(path, ignore_errors=True)
         aside.rename(path)
         _sync(folder)
         for old in found(folder)[:-keep]:
