@@ -1,8 +1,8 @@
 """Where a work shard is, in files beside its output, so that what kills a worker can be found and left out.
 
-`<output>.on` holds the key that is being worked on; `<output>.together` is there while images go through a model
-together; `<output>.quarantine.json`, a JSON list, holds the keys that killed their worker twice, written by
-`tasks.retries`. The stage counts those as rejects with the reason "crash".
+`<output>.on` holds the key that is being worked on; `<output>.alone` is there once a worker has died on the shard: its
+images then go through a model one by one; `<output>.quarantine.json`, a JSON list, holds the keys that killed their
+worker twice. `tasks.retries` writes the last two. The stage counts those keys as rejects with the reason "crash".
 """
 
 import json
@@ -22,21 +22,16 @@ def working_on(shard: WorkShard, key: str) -> None:
 
 
 def may_work_together(shard: WorkShard) -> bool:
-    """Return whether images of `shard` may go through a model together, and note that they do.
+    """Return whether images of `shard` may go through a model together.
 
-    Not after an attempt that died doing so: one by one the image that kills its worker is known.
+    Not once a worker has died on it: one by one the image that kills is known. An interrupted run changes nothing.
     """
-    path = Path(f"{shard.output}.together")
-    if path.exists():
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return True
+    return not Path(f"{shard.output}.alone").exists()
 
 
 def finished(shard: WorkShard) -> None:
     """Note that `shard` is on no key any more."""
-    for suffix in ("on", "together"):
+    for suffix in ("on", "alone"):
         Path(f"{shard.output}.{suffix}").unlink(missing_ok=True)
 
 

@@ -1,8 +1,9 @@
 """What follows a failed attempt at a work shard: another try, a quarantined image or an error.
 
 The only layer that retries: Ray and Prefect are told not to. A shard is idempotent, so trying again is always safe.
-`tasks.progress` writes the image a shard is on into `<output>.on`; when a worker died twice on one image, the image is
-quarantined: added to `<output>.quarantine.json`, which the stage reads and counts as rejects with the reason "crash".
+`tasks.progress` writes the image a shard is on into `<output>.on`; after a death images are worked on one by one;
+when a worker died twice on one image, the image is quarantined: added to `<output>.quarantine.json`, which the stage
+reads and counts as rejects with the reason "crash".
 """
 
 import json
@@ -40,6 +41,9 @@ class Retries:
         key = take_key(shard)
         self._deaths[shard.output, key] += 1
         deaths = self._deaths[shard.output, key]
+        alone = Path(f"{shard.output}.alone")
+        alone.parent.mkdir(parents=True, exist_ok=True)
+        alone.touch()
         log.warning("worker died stage=%s bucket=%s key=%s deaths=%d", shard.stage, shard.bucket, key or "-", deaths)
         if not key and deaths == TRIES:
             message = f"{shard.stage} {shard.bucket}: its worker died {deaths} times before the first image"

@@ -20,6 +20,7 @@ from tasks import annotate
 from tasks.annotators import midas, open_annotator
 from tasks.annotators._depth_edges import align
 from tasks.annotators.midas import Estimator, Options, inverse_depth
+from tasks.retries import Retries
 from tests.test_clean import Bucket, png
 
 torch = pytest.importorskip("torch")
@@ -367,18 +368,30 @@ def test_a_work_shard_is_annotated_in_batches(folder, shard):
     assert all(np.abs(depth - expected[key]).max() <= 2 / 4095 for key, depth in depths(shard).items())
 
 
-def test_after_a_death_images_go_one_by_one_so_that_the_right_one_is_blamed(folder, shard):
-    def die(images):
-        raise KeyboardInterrupt
+def died(images):
+    raise KeyboardInterrupt
 
-    counting = Counting(str(folder), batch=4)
+
+def test_after_a_death_images_go_one_by_one_so_that_the_right_one_is_blamed(folder, shard):
+    counting, retries = Counting(str(folder), batch=4), Retries()
     alive = counting.runner._depth
-    counting.runner._depth = dataclasses.replace(alive, annotate_batch=die)
+    counting.runner._depth = dataclasses.replace(alive, annotate_batch=died)
     with pytest.raises(KeyboardInterrupt):
         counting.runner.run(shard)
+    retries.died(shard, RuntimeError("the worker is gone"))
     counting.runner._depth = alive
     counting.runner.run(shard)
     assert counting.groups == [1] * 5
     counting.runner.run(shard)
     assert counting.groups[5:] == [4, 1]
-    assert not list(Path(shard.output).parent.glob("*.together"))
+
+
+def test_an_interrupted_shard_is_done_again_in_the_same_batches(folder, shard):
+    counting = Counting(str(folder), batch=4)
+    alive = counting.runner._depth
+    counting.runner._depth = dataclasses.replace(alive, annotate_batch=died)
+    with pytest.raises(KeyboardInterrupt):
+        counting.runner.run(shard)
+    counting.runner._depth = alive
+    counting.runner.run(shard)
+    assert counting.groups == [4, 1]
