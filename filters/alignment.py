@@ -46,7 +46,7 @@ _OF_PHASE = frozenset({"shift_px", "local_px"})
 _REDUCED = frozenset({"flow_px", "warp_px"})  # measured on a copy, so that a limit grows with its pixels
 _LENGTHS = {"length": 1.0, "radius": 2.0, "sigma": 4.0}  # of the kernel that a param of this name spreads light over
 _LONGEST = 60.0  # px at 1024, of a blur of severity 1 that states no length (a turned camera, a clip)
-_OTHER = "other"  # names that were not measured
+_COUPLED, _OTHER = "coupled", "other"  # several steps; names that were not measured
 
 
 class Alignment(Filter, frozen=True):
@@ -80,9 +80,14 @@ class Alignment(Filter, frozen=True):
     def excess(self, name: str, scores: Scores, recipe: Recipe | None) -> float:
         """Return what score `name` reads beyond what the recipe's kernel explains; 0 where it says nothing.
 
-        A phase without confidence says nothing, nor do scores that older ledgers lack.
+        A phase without confidence says nothing. The flow of the whole image is heard only where phase is not to be
+        relied on, of blurred and of doubtful pairs: dense streaks lead it astray, not the phase. Scores that older
+        ledgers lack say nothing.
         """
-        if name in _OF_PHASE and scores["confidence"] < self.min_confidence:
+        is_certain = scores["confidence"] >= self.min_confidence
+        if name in _OF_PHASE and not is_certain:
+            return 0.0
+        if name == "flow_px" and is_certain and recipe is not None and kernel(recipe) == 0:
             return 0.0
         return scores.get(name, 0.0) - _WIDENS.get(name, 0.0) * kernel(recipe) * scores["scale"]
 
@@ -110,11 +115,11 @@ def _lengths(params: Any) -> Iterator[float]:  # Any: the JSON of a recipe, nest
 
 
 def _measured(recipe: Recipe | None) -> Mapping[str, float]:
-    """Return the limits of the recipe's name, else the largest of its steps'."""
+    """Return the largest limits of the recipe's steps and, of several, of combinations."""
     table = _table()
     if recipe is None:
         return {}
-    names = [recipe.name] if recipe.name in table else [step.degradation for step in recipe.steps]
+    names = [step.degradation for step in recipe.steps] + [_COUPLED] * (len(recipe.steps) > 1)
     rows = [table.get(name, table.get(_OTHER, {})) for name in names]
     return {score: max(row.get(score, 0.0) for row in rows) for score in REASONS}
 

@@ -163,7 +163,7 @@ def table():
 
 
 def test_every_degradation_has_measured_limits():
-    assert {*degradations.names(), "other"} <= set(table())
+    assert {*degradations.names(), "coupled", "other"} <= set(table())
     assert all(set(row) == set(REASONS) for row in table().values())
 
 
@@ -172,14 +172,23 @@ def test_every_degradation_has_measured_limits():
 def test_limit_is_the_measured_one_or_the_option(score, name):
     judge = load("alignment")(max_shift=1e-3, max_warp=1e-3, max_distortion=1e-3).judge
     limit = max(1e-3, table()[name][score])
-    assert judge(scores_like(**{score: limit * 0.99}), recipe(name)).keep
-    assert judge(scores_like(**{score: limit * 1.01 + 1e-6}), recipe(name)).reason == REASONS[score]
+    doubt = {"confidence": 0.0} if score == "flow_px" else {}
+    assert judge(scores_like(**{score: limit * 0.99}, **doubt), recipe(name)).keep
+    assert judge(scores_like(**{score: limit * 1.01 + 1e-6}, **doubt), recipe(name)).reason == REASONS[score]
     wide = load("alignment")(max_shift=50, max_warp=50, max_distortion=50).judge
     assert wide(scores_like(**{score: 49.0}), recipe(name)).keep
 
 
-def test_a_list_of_steps_has_the_limits_of_its_widest_step():
-    limit = max(table()[name]["warp_px"] for name in ("haze", "reflection"))
+@pytest.mark.parametrize(
+    ("names", "confidence", "keep"),
+    [(("rain",), 20.0, True), (("rain",), 3.0, False), (("blur",), 20.0, False), (("rain", "blur"), 20.0, False)],
+)
+def test_flow_of_the_whole_is_heard_where_phase_is_not_to_be_relied_on(names, confidence, keep):
+    assert load("alignment")().judge(scores_like(flow_px=9.0, confidence=confidence), recipe(*names)).keep is keep
+
+
+def test_a_list_of_steps_has_the_widest_limits():
+    limit = max(table()[name]["warp_px"] for name in ("haze", "reflection", "coupled"))
     judge = load("alignment")(max_warp=1e-3).judge
     assert judge(scores_like(warp_px=limit * 0.99), recipe("haze", "reflection")).keep
     assert not judge(scores_like(warp_px=limit * 1.01 + 1e-3), recipe("haze", "reflection")).keep

@@ -24,6 +24,7 @@ from store_pairs import files_of, stored
 
 import degradations
 import filters
+from degradations._coupled import COUPLED
 from filters import load
 from filters._contract import Sample
 from filters.alignment import REASONS, Alignment
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--names", nargs="*", default=list(degradations.names()))
     parser.add_argument("--most", type=int, default=504)
     parser.add_argument("--planted", type=int, default=72)
+    parser.add_argument("--coupled", type=int, default=18, help="pairs of each combination; they share their limits")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     cv2.setNumThreads(1)
@@ -62,10 +64,17 @@ def main() -> None:
         rows = _measured(options.pairs, options.scores / f"{name}.jsonl", name, options.most, options.planted)
         limits[name] = _limits([row for row in rows if not row["planted"]])
         _print_rates(name, rows)
+    of_several = [
+        row
+        for name in COUPLED
+        for row in _measured(options.pairs, options.scores / f"{name}.jsonl", name, options.coupled, 0)
+    ]
+    limits["coupled"] = _limits(of_several)
+    _print_rates("coupled", of_several)
     if options.write:
         file = Path(filters.__file__).with_name("_shifts.json")
         kept = json.loads(file.read_text()) if file.exists() else {}
-        sharp = [row for name, row in (kept | limits).items() if "blur" not in name and name != "other"]
+        sharp = [row for name, row in (kept | limits).items() if name not in {"blur", "coupled", "other"}]
         other = {score: max(row[score] for row in sharp) for score in REASONS}
         file.write_text(json.dumps(kept | limits | {"other": other}, indent=1, sort_keys=True) + "\n")
 
