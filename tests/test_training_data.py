@@ -72,8 +72,9 @@ def test_two_datasets_are_one_index(root, broken):
 
 def test_only_the_named_tasks_are_taken(root):
     assert read_index([root], "train", ["noise"]).tasks == ("noise",)
-    with pytest.raises(SettingsError, match="of task snow; there are"):
-        read_index([root], "train", ["noise", "snow"])
+    for asked in (["noise", "snow"], ["snow"]):
+        with pytest.raises(SettingsError, match="of task snow; there are blur, haze, noise"):
+            read_index([root], "train", asked)
 
 
 def test_a_split_without_pairs_is_refused(root):

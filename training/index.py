@@ -86,17 +86,18 @@ def read_index(roots: Sequence[Path], split: str, tasks: Sequence[str] = ()) -> 
     shards: list[Path] = []
     rows: list[tuple[Any, ...]] = []
     names, instructions = dict[str, int](), dict[str, int]()
-    content = hashlib.sha256()
+    seen, content = set[str](), hashlib.sha256()
     for root in roots:
         for path, entry in _shards(root, split):
             content.update(entry.sha256.encode())
             for row in _rows(path, len(shards)):
+                seen.add(row["task"])
                 if not tasks or row["task"] in tasks:
                     row["task"] = names.setdefault(row["task"], len(names))
                     row["instruction"] = instructions.setdefault(row["instruction"], len(instructions))
                     rows.append(tuple(row[name] for name in RECORD.names or ()))
             shards.append(path)
-    _check(roots, split, tasks, names)
+    _check(roots, split, tasks, seen)
     records = np.array(rows, dtype=RECORD)
     ranked = sorted(names)
     records["task"] = np.array([ranked.index(name) for name in names], dtype="<u2")[records["task"]]
@@ -110,9 +111,9 @@ def read_index(roots: Sequence[Path], split: str, tasks: Sequence[str] = ()) -> 
     )
 
 
-def _check(roots: Sequence[Path], split: str, tasks: Sequence[str], names: Mapping[str, int]) -> None:
+def _check(roots: Sequence[Path], split: str, tasks: Sequence[str], names: set[str]) -> None:
     where = ", ".join(map(str, roots))
-    if missing := sorted(set(tasks) - set(names)):
+    if missing := sorted(set(tasks) - names):
         raise SettingsError(
             f"{where}: no pair of {split} is of task {missing[0]}; there are {', '.join(sorted(names))}"
         )
