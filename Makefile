@@ -11,11 +11,12 @@ INSTALL = ( $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyt
 demo: .venv/core
 	@$(BIN)/pairforge demo
 
+# Two files of tests at a time: most are one process that computes. `make test PYTEST="-n 0 -k haze"` says otherwise.
 test: .venv/test
-	@$(BIN)/python -m pytest -q -m "not slow and not bench" $(PYTEST)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not bench" $(PYTEST)
 
 test-all: .venv/test
-	@$(BIN)/python -m pytest -q -m "not bench" $(PYTEST)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not bench" $(PYTEST)
 
 check: .venv/test
 	@$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from storage.records import Image
 from tasks.decode import decode
 from tasks.evaluate import fitted
 from tasks.gallery import Gallery
-from training.benchmark import Outcome, Score
+from training.benchmark.scores import Outcome, Score
 
 NAME = "bench.html"
 PER_TASK = 4  # pictures shown of each task: the best, the worst and others

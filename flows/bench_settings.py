@@ -10,7 +10,7 @@ from filters._vlm import Vlm
 from flows.tables import fields_at, read_table, sentence
 from storage.errors import SettingsError
 from tasks.bench_restore import Prompts
-from training.benchmark import RESAMPLES, SEED
+from training.benchmark.scores import RESAMPLES, SEED
 
 Protocol = Literal["realir", "reference", "foundir"]
 

@@ -24,8 +24,8 @@ from tasks.bench_restore import restore_all
 from tasks.evaluate import Distance, Grade, Progress
 from tasks.gallery import Gallery, folder_gallery, foundir_gallery, read_index, with_index
 from tasks.gallery_parquet import Columns, parquet_gallery
-from training.benchmark import Outcome, TaskScores, realir, reference
-from training.published import foundir_table, realir_table
+from training.benchmark.published import foundir_table, realir_table
+from training.benchmark.scores import Outcome, TaskScores, realir, reference
 
 Told = Callable[[str, int, int], None]
 
@@ -207,8 +207,8 @@ def _galleries(settings: BenchSettings, told: Told) -> tuple[Gallery | None, Gal
 
 def _restored(settings: BenchSettings, wanted: RestoreSettings, degraded: Gallery, progress: Progress) -> Gallery:
     """Run the restorer on what it has not restored yet; another one, or other options, have a folder of their own."""
-    from training import restorers
-    from training.restoring import restore
+    from training.restoring import restorer as restorers
+    from training.restoring.tiles import restore
 
     prefix = Path(wanted.prefix).read_text(encoding="utf-8") if wanted.prefix else None
     restorer = restorers.load(Path(wanted.weights), restorers.Placing(device=settings.device, prefix=prefix))

@@ -62,7 +62,7 @@ def train_on_server(options: "Options", file: Path, server: LocalServer, followe
 def train_here(options: "Options", followers: Sequence[Follower], *, owner: str) -> "Outcome":
     """Train on the ranks that the options ask for, one run at a time in one output."""
     from tasks.train import METRICS, finished, run
-    from training.trainer import Hooks
+    from training.loop.trainer import Hooks
 
     root = Path(options.output)
     with (
@@ -91,7 +91,7 @@ def train_here(options: "Options", followers: Sequence[Follower], *, owner: str)
 def train_rank(options: "Options", ranks: "Ranks", followers: Sequence[Follower]) -> "Outcome":
     """Train as one of the ranks that torchrun started; rank 0 tells the followers."""
     from tasks.train import METRICS, run
-    from training.trainer import Hooks
+    from training.loop.trainer import Hooks
 
     root = Path(options.output)
     with stopped_by_signals() as stopped:

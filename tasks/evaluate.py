@@ -21,7 +21,7 @@ from storage.errors import SettingsError, SourceError
 from storage.records import Image
 from tasks.decode import decode
 from tasks.gallery import Gallery
-from training.benchmark import Outcome
+from training.benchmark.scores import Outcome
 
 GROUP = 32  # pictures whose questions are asked at once, at most
 MOST_BYTES = 1 << 30  # of decoded pictures that wait for their grades, about

@@ -230,7 +230,7 @@ def _write(source: Path, file: Path, folder: Path) -> tuple[int, int]:
     import torch
     from safetensors import safe_open
 
-    from training import tensor_files
+    from training.weights import tensor_files
 
     [file] = check_safetensors(file)
     with safe_open(file, framework="pt") as opened:

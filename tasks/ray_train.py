@@ -16,7 +16,7 @@ from storage.errors import PairForgeError
 from tasks.remote import Cluster
 from tasks.train import Outcome, Ranks, outcome, run
 from tasks.training_options import Options
-from training.trainer import Hooks
+from training.loop.trainer import Hooks
 
 try:
     from ray.train import TrainingFailedError

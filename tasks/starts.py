@@ -44,7 +44,8 @@ class ModelOptions(BaseModel, frozen=True, extra="forbid"):
 
 def params_of(options: ModelOptions) -> Any:
     """Return the params of the model that would be trained, without reading its weights."""
-    from training import checkpoints, params
+    from training.network import params
+    from training.weights import checkpoints
 
     if options.weights:
         with checkpoints.opened(Path(options.weights), reference_ids=options.reference_ids or None) as checkpoint:
@@ -57,17 +58,17 @@ def params_of(options: ModelOptions) -> Any:
 
 
 def open_start(options: ModelOptions, *, seed: int, dtype: Any, device: str) -> Any:
-    """Return the restorer (`training.restoring.Restorer`) that a training starts from, on its device.
+    """Return the restorer (`training.restoring.tiles.Restorer`) that a training starts from, on its device.
 
     dtype: of the weights. Raises SettingsError or ShardError, one sentence, when something is missing or broken.
     """
-    from training import checkpoints
-    from training.latents import PixelLatents
-    from training.lora import adapt
-    from training.model import build, initialise
-    from training.prompts import GlancingPrompts
-    from training.restoring import Restorer
-    from training.sharding import freeze_first
+    from training.encoders.latents import PixelLatents
+    from training.encoders.prompts import GlancingPrompts
+    from training.loop.sharding import freeze_first
+    from training.network.model import build, initialise
+    from training.restoring.tiles import Restorer
+    from training.weights import checkpoints
+    from training.weights.lora import adapt
 
     params = params_of(options)
     if options.weights:
@@ -89,8 +90,8 @@ def open_start(options: ModelOptions, *, seed: int, dtype: Any, device: str) -> 
 
 
 def _encoders(options: ModelOptions, device: str) -> tuple[Any, Any]:
-    from training.encoders import load_qwen
-    from training.latents import load_flux
+    from training.encoders.latents import load_flux
+    from training.encoders.qwen import load_qwen
 
     root = Path(options.encoders or options.weights)
     if not (root / "text_encoder").is_dir():

@@ -14,15 +14,15 @@ from tasks.augment import WebStyle
 from tasks.prompts import worded
 from tasks.starts import open_start, params_of
 from tasks.training_options import DataOptions, Options
-from training import forecast, states
-from training.export import export
-from training.feed import Readers
-from training.foreign import Foreign
-from training.index import Index, read_index
-from training.logs import JsonLines, Log, Logs, Pictures, TensorBoard
-from training.objective import Objective
-from training.sharding import Layout, laid_out
-from training.trainer import Data, Hooks, Job, train
+from training.data.feed import Readers
+from training.data.foreign import Foreign
+from training.data.index import Index, read_index
+from training.loop import forecast, states
+from training.loop.logs import JsonLines, Log, Logs, Pictures, TensorBoard
+from training.loop.objective import Objective
+from training.loop.sharding import Layout, laid_out
+from training.loop.trainer import Data, Hooks, Job, train
+from training.weights.export import export
 
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"

@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from tasks.starts import ModelOptions
-from training.curriculum import Curriculum
-from training.index import Index
-from training.levels import Levels
-from training.losses import Weighting
-from training.optimizers import Optimization
-from training.recipe import Recipe, Rhythm
-from training.validation import Validation
+from training.data.curriculum import Curriculum
+from training.data.index import Index
+from training.loop.levels import Levels
+from training.loop.losses import Weighting
+from training.loop.optimizers import Optimization
+from training.loop.recipe import Recipe, Rhythm
+from training.loop.validation import Validation
 
 
 class ForeignOptions(BaseModel, frozen=True, extra="forbid"):

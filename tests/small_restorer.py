@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from training import packing
-from training.model import build
-from training.params import ConnectorParams, base
+from training.network import packing
+from training.network.model import build
+from training.network.params import ConnectorParams, base
 
 TEXT, ROWS, COLUMNS = 5, 2, 3
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.small_dataset import make_dataset
-from training.tensor_files import TensorFiles
+from training.weights.tensor_files import TensorFiles
 
 ROOT = Path(__file__).parents[1]
 SHAPE = {"hidden": 32, "heads": 2, "rope_axes": [4, 6, 6], "double_blocks": 1, "single_blocks": 2}

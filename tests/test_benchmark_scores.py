@@ -6,8 +6,8 @@ from skimage import data
 from skimage.metrics import structural_similarity
 
 from filters._reference import psnr, ssim
-from training.benchmark import REALIR, Outcome, fs, realir, reference
-from training.published import TASKS, foundir_table, realir_table
+from training.benchmark.published import TASKS, foundir_table, realir_table
+from training.benchmark.scores import REALIR, Outcome, fs, realir, reference
 
 PUBLISHED = realir_table()
 

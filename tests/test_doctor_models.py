@@ -44,7 +44,7 @@ def test_weights_that_are_absent_cut_off_or_pickled_fail(tmp_path):
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "model.pt").write_bytes(b"")
     for folder, said in (("absent", "no file or folder"), ("cut", "not a whole"), ("pickled", "pairforge convert")):
-        settings = settings_with(tmp_path, annotate={"depth_weights": folder})
+        settings = settings_with(tmp_path, annotate={"depth": "midas", "depth_weights": folder})
         (found,) = checks_models.named(settings)
         assert (found.name, found.state) == ("annotate.depth_weights", "fail")
         assert said in found.found
@@ -68,7 +68,8 @@ def test_a_server_that_does_not_listen_fails(tmp_path, dead_port):  # noqa: F811
 
 def test_the_command_looks_at_the_models_of_a_settings_file(tmp_path, capsys):
     file = tmp_path / "build.toml"
-    file.write_text(f'seed = 1\noutput = "out"\n[source]\nfolder = "{tmp_path}"\n[annotate]\ndepth_weights = "none"\n')
+    models = '[annotate]\ndepth = "midas"\ndepth_weights = "none"\n'
+    file.write_text(f'seed = 1\noutput = "out"\n[source]\nfolder = "{tmp_path}"\n{models}')
     assert run(["doctor", str(file), "--json"]) == 1
     found = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     assert found["annotate.depth_weights"]["state"] == "fail"

@@ -20,8 +20,8 @@ from flows.bench_page import PER_TASK, examples
 from flows.bench_settings import BenchSettings, GraderSettings, PictureSettings, RestoreSettings, read_bench
 from tests.small_dataset import HOSTILE, make_dataset
 from tests.vlm_server import Answer, graded, picture_in, prompt_in, said, serve
-from training.benchmark import Outcome, fs
-from training.published import realir_table
+from training.benchmark.published import realir_table
+from training.benchmark.scores import Outcome, fs
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `models` extra")
 pytest.importorskip("lpips", reason="lpips is not installed: install PairForge's `models` extra")
@@ -412,7 +412,8 @@ def test_the_run_in_version_control_is_read(tmp_path):
 def restorer(tmp_path_factory):
     """Write a small restorer whose weights are random, so that what it makes depends on the prompt."""
     from tests.small_restorer import small_model
-    from training import checkpoints, params
+    from training.network import params
+    from training.weights import checkpoints
 
     file = tmp_path_factory.mktemp("restorer") / "tiny.safetensors"
     checkpoints.save(small_model(params.tiny(), std=0.05), checkpoints.Target(path=file))

@@ -18,8 +18,9 @@ from flows.__main__ import run
 from storage.records import Scene
 from tasks.decode import decode
 from tests.small_restorer import small_model
-from training import checkpoints, params
-from training.model import build, initialise
+from training.network import params
+from training.network.model import build, initialise
+from training.weights import checkpoints
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from flows.__main__ import run
 from storage.errors import PairForgeError, SettingsError, ShardError
 from tests.small_restorer import small_inputs, small_model, small_params
-from training import checkpoints, params
-from training.checkpoints import Target, native_shapes, opened
-from training.layouts import LAYOUTS, entries
-from training.model import build, initialise
+from training.network import params
+from training.network.model import build, initialise
+from training.weights import checkpoints
+from training.weights.checkpoints import Target, native_shapes, opened
+from training.weights.layouts import LAYOUTS, entries
 
 
 def stored(path, layout="native", model=None, **options):

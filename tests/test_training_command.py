@@ -17,7 +17,7 @@ from flows.train import train_here
 from flows.training_metrics import TrainingMetrics
 from flows.training_settings import read_training
 from tests.small_training import ROOT, dataset, lines, settings, train
-from training.logs import JsonLines
+from training.loop.logs import JsonLines
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ torch = pytest.importorskip("torch", reason="torch is not installed: install Pai
 from storage.errors import SettingsError, ShardError
 from storage.manifest import read_manifest, write_manifest
 from tests.small_dataset import make_dataset
-from training.crops import Box, box, bucket_of, bucket_shares, bucket_sizes, cut
-from training.curriculum import Curriculum, Stage, equal_shares, leg, moved_shares
-from training.examples import Maker, Shards, read_pair
-from training.feed import Readers, Slice, feed
-from training.index import read_index
-from training.levels import Levels
+from training.data.crops import Box, box, bucket_of, bucket_shares, bucket_sizes, cut
+from training.data.curriculum import Curriculum, Stage, equal_shares, leg, moved_shares
+from training.data.examples import Maker, Shards, read_pair
+from training.data.feed import Readers, Slice, feed
+from training.data.index import read_index
+from training.loop.levels import Levels
 
 BATCH = 24
 

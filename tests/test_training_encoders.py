@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil
 
 from storage.errors import SettingsError, ShardError
-from training.encoders import IMAGE, QwenPrompts, check_prefix, load_qwen
+from training.encoders.qwen import IMAGE, QwenPrompts, check_prefix, load_qwen
 
 PREFIX = "Say it better.\nUser Prompt:"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE, "<|video_pad|>"]

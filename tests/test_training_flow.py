@@ -10,9 +10,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
 from tests.small_restorer import small_inputs, small_model, small_params
-from training import flow, packing, params, prompts
+from training import flow
+from training.encoders import prompts
 from training.flow import Guidance
-from training.model import build, initialise
+from training.network import packing, params
+from training.network.model import build, initialise
 
 
 def normal(*shape, seed=0):

@@ -14,7 +14,7 @@ pytest.importorskip("webdataset", reason="webdataset is not installed: install t
 
 from storage.errors import SettingsError, ShardError
 from tests.small_training import merged, settings, train
-from training.foreign import Foreign, ForeignPairs
+from training.data.foreign import Foreign, ForeignPairs
 
 FOREIGN = {"clean": "gt.png", "degraded": "lq.jpg", "task": "noise", "instruction": "Remove the noise."}
 

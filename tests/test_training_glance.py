@@ -9,8 +9,8 @@ import skimage.data
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
-from training.glance import NUMBERS, glance
-from training.prompts import GlancingPrompts, frozen
+from training.encoders.prompts import GlancingPrompts, frozen
+from training.network.glance import NUMBERS, glance
 
 FINEST = slice(28, 34)  # detail of luma at full size: four quantiles, across, down
 

@@ -10,7 +10,7 @@ diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed:
 from safetensors.torch import save_file
 
 from storage.errors import ShardError
-from training.latents import FLUX_VAE, PixelLatents, diffusers_name, load_flux
+from training.encoders.latents import FLUX_VAE, PixelLatents, diffusers_name, load_flux
 
 SMALL = FLUX_VAE | {"block_out_channels": (8, 16), "norm_num_groups": 4, "latent_channels": 4}
 SMALL |= {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}

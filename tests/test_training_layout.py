@@ -9,15 +9,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
 from tests.small_restorer import small_inputs, small_model, small_params
-from training import forecast, states
-from training.checkpoints import load
-from training.export import export
-from training.forecast import Tokens
-from training.lora import adapt
-from training.optimizers import Optimization
-from training.params import base
-from training.sharding import Layout, freeze_first, laid_out
-from training.states import State
+from training.loop import forecast, states
+from training.loop.forecast import Tokens
+from training.loop.optimizers import Optimization
+from training.loop.sharding import Layout, freeze_first, laid_out
+from training.loop.states import State
+from training.network.params import base
+from training.weights.checkpoints import load
+from training.weights.export import export
+from training.weights.lora import adapt
 
 FULL = Tokens(text=640, target=4096)
 

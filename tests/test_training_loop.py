@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: install Pai
 from storage.errors import PairForgeError, SettingsError, ShardError
 from storage.samples import decode_image
 from tests.small_training import dataset, lines, settings, train, train_apart, weights
-from training import states
-from training.trainer import Hooks
+from training.loop import states
+from training.loop.trainer import Hooks
 
 
 @pytest.fixture(scope="module")

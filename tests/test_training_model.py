@@ -19,12 +19,13 @@ torch = pytest.importorskip("torch", reason="torch is not installed: install Pai
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.small_restorer import COLUMNS, ROWS, TEXT, small_inputs, small_model, small_params
-from training import maths, packing, params, prompts
-from training.checkpoints import native_shapes
-from training.connector import Connector, RefinerBlock, attention_mask
-from training.layers import SingleBlock, modulate
-from training.layouts import entries, pieces
-from training.model import COLOURS, FILTERS, build, initialise, neighbourhoods
+from training.encoders import prompts
+from training.network import maths, packing, params
+from training.network.connector import Connector, RefinerBlock, attention_mask
+from training.network.layers import SingleBlock, modulate
+from training.network.model import COLOURS, FILTERS, build, initialise, neighbourhoods
+from training.weights.checkpoints import native_shapes
+from training.weights.layouts import entries, pieces
 
 RENAMED = {  # Step1X-Edit for diffusers -> mainline Flux
     "time_embed.in_layer": "time_text_embed.timestep_embedder.linear_1",
@@ -100,7 +101,7 @@ def test_weights_of_diffusers_in_ours_give_the_same_velocity():
 
 def test_the_core_needs_only_torch_numpy_einops_and_safetensors():
     heavy = ["pydantic", "PIL", "cv2", "scipy", "diffusers", "transformers", "click", "prefect", "ray", "pyarrow"]
-    core = ["checkpoints", "encoders", "flow", "latents", "model", "prompts"]
+    core = ["weights.checkpoints", "encoders.qwen", "encoders.latents", "encoders.prompts", "flow", "network.model"]
     code = f"import sys; sys.modules |= dict.fromkeys({heavy}); import {', '.join(f'training.{name}' for name in core)}"
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True, timeout=120)
 

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
 from tests.small_restorer import small_inputs, small_model
-from training.offload import Memory, VisitingPrompts, memory_for, store_in_eight_bits, stream_blocks
+from training.restoring.offload import Memory, VisitingPrompts, memory_for, store_in_eight_bits, stream_blocks
 
 
 class Hall(torch.nn.Module):

@@ -8,9 +8,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed: install Pai
 
 from torch import nn
 
-from training.averages import Average
-from training.optimizers import Optimization, clip, make_optimizer, rate
-from training.stochastic import StochasticAdamW, rounded
+from training.loop.averages import Average
+from training.loop.optimizers import Optimization, clip, make_optimizer, rate
+from training.loop.stochastic import StochasticAdamW, rounded
 
 
 def weight(value, dtype=torch.float32, size=4000):

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
-from training.plan import Plan, Share, equilibrium, generator, permuted, seated
+from training.data.plan import Plan, Share, equilibrium, generator, permuted, seated
 
 TASKS = ["blur", "compression", "flare", "haze", "low_light", "moire", "noise", "rain", "reflection"]
 WITHOUT_REAL = {"compression", "moire", "noise"}

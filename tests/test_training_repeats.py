@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
-from training.examples import Pair
-from training.losses import LEAST, SPARED, logarithmic
-from training.repeats import Repeated, remembering
+from training.data.examples import Pair
+from training.data.repeats import Repeated, remembering
+from training.loop.losses import LEAST, SPARED, logarithmic
 
 
 class Counting:

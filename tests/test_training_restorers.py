@@ -15,14 +15,15 @@ from storage.errors import SettingsError
 from tests.small_restorer import small_model, small_params
 from tests.test_training_encoders import PREFIX, language_model, tokenizer
 from tests.test_training_latents import SMALL
-from training import checkpoints, params
+from training.encoders.prompts import GlancingPrompts
 from training.flow import Guidance
-from training.model import build, initialise
-from training.offload import Memory, memory_for
-from training.params import ConnectorParams
-from training.prompts import GlancingPrompts
-from training.restorers import Placing, load, sampling_of
-from training.restoring import Sampling, restore
+from training.network import params
+from training.network.model import build, initialise
+from training.network.params import ConnectorParams
+from training.restoring.offload import Memory, memory_for
+from training.restoring.restorer import Placing, load, sampling_of
+from training.restoring.tiles import Sampling, restore
+from training.weights import checkpoints
 
 SAMPLING = Sampling(steps=2, tile=32, overlap=8, batch=2)
 

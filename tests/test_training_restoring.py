@@ -8,12 +8,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
 from tests.small_restorer import small_model, small_params
-from training import params
+from training.encoders.latents import PixelLatents
+from training.encoders.prompts import FrozenPrompts
 from training.flow import Guidance
-from training.latents import PixelLatents
-from training.model import build, initialise
-from training.prompts import FrozenPrompts
-from training.restoring import Restorer, Sampling, _ramp, _starts, restore
+from training.network import params
+from training.network.model import build, initialise
+from training.restoring.tiles import Restorer, Sampling, _ramp, _starts, restore
 
 SAMPLING = Sampling(steps=2, guidance=None, tile=32, overlap=8, batch=3)
 

@@ -19,7 +19,7 @@ def convert_command(
     try:
         import torch
 
-        from training import checkpoints
+        from training.weights import checkpoints
     except ImportError as error:
         raise SettingsError(f"convert needs {error.name}: install PairForge with its `train` extra") from error
 

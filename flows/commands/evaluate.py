@@ -11,7 +11,7 @@ from flows.console import Console, duration
 from flows.evaluate import Evaluation, evaluate
 from storage.canonical import plain
 from storage.files import publish_bytes
-from training.benchmark import Score
+from training.benchmark.scores import Score
 
 MOST_LISTED = 12  # pictures without a score that the terminal lists
 

@@ -13,7 +13,7 @@ from storage.errors import SettingsError
 from tasks.restore import Asked, asked, check_task, places
 
 if TYPE_CHECKING:
-    from training.restoring import Restorer, Sampling
+    from training.restoring.tiles import Restorer, Sampling
 
 WITHOUT_WEIGHTS = (
     "restore needs weights, named by --weights: train the small restorer in about ten minutes by `pairforge train "
@@ -99,7 +99,7 @@ def _restore_all(
 ) -> tuple[list[tuple[Restored, Path]], dict[str, str]]:
     """Return what was restored and, by file, why others were not; of a single photograph that is raised."""
     from flows.commands.preview import read_photograph, write_picture
-    from training.restoring import restore
+    from training.restoring.tiles import restore
 
     done: list[tuple[Restored, Path]] = []
     failed: dict[str, str] = {}
@@ -155,7 +155,8 @@ def _restorer(weights: Path | None, machine: Machine, console: Console) -> "Rest
     try:
         import torch
 
-        from training import offload, restorers
+        from training.restoring import offload
+        from training.restoring import restorer as restorers
     except ImportError as error:
         raise SettingsError(f"restore needs {error.name}: install PairForge with its `train` extra") from error
     if machine.device == "cuda" and not torch.cuda.is_available():
@@ -183,7 +184,7 @@ def _text(file: Path) -> str:
 
 def _sampling(restorer: "Restorer", wanted: Wanted) -> "Sampling":
     from training.flow import Guidance
-    from training.restorers import sampling_of
+    from training.restoring.restorer import sampling_of
 
     usual = sampling_of(restorer.model.params)
     named = {name: getattr(wanted, name) for name in ("steps", "tile", "overlap", "batch")}

@@ -25,12 +25,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from training import flow, packing
-from training.forecast import Tokens, forward_flops, peak, useful_flops
-from training.model import RestorationTransformer, build
-from training.optimizers import Optimization, clip, make_optimizer
-from training.params import Params, base, tiny
-from training.sharding import Layout, laid_out
+from training import flow
+from training.loop.forecast import Tokens, forward_flops, peak, useful_flops
+from training.loop.optimizers import Optimization, clip, make_optimizer
+from training.loop.sharding import Layout, laid_out
+from training.network import packing
+from training.network.model import RestorationTransformer, build
+from training.network.params import Params, base, tiny
 
 BACKENDS = {
     "default": None,

@@ -11,8 +11,8 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from training import params
-from training.packing import patchify, unpatchify
+from training.network import params
+from training.network.packing import patchify, unpatchify
 
 WIDTHS = (32, 64, 112, 170)
 PATCH = 4

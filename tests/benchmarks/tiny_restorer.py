@@ -26,8 +26,8 @@ from tasks.prompts import PROMPTS, instruction
 from tests.benchmarks import classical
 from tests.benchmarks.plain_unet import load_unet
 from tests.benchmarks.rendered import evenly, pairs, photographs, scene_of
-from training.restorers import Placing, load, sampling_of
-from training.restoring import restore
+from training.restoring.restorer import Placing, load, sampling_of
+from training.restoring.tiles import restore
 
 SIDE = 768
 LEVELS = (1, 3, 5)

@@ -1,0 +1,1 @@
+"""Scores of restored images by RealIR-Bench's protocol, and what others published."""

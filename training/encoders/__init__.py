@@ -1,0 +1,1 @@
+"""What stands before the transformer, frozen: images to latents, prompts to rows."""

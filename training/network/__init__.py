@@ -1,0 +1,1 @@
+"""The diffusion transformer: its shape, its layers, and where each token stands."""

@@ -1,0 +1,1 @@
+"""Weights in every published format, read and written strictly, tensor by tensor."""
