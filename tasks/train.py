@@ -6,6 +6,7 @@ A plain process, torchrun and Ray Train call `run` on every rank; it makes the p
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from training.weights.export import export
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
+# Ranks that are started again sometimes never find each other, and gloo would wait for half an hour; torchrun starts
+# them once more when they give up. On CPUs no rank computes for this long alone.
+GLOO_TIMEOUT = timedelta(seconds=75)
 TEXT_TOKENS = {False: 5, True: 640}  # by whether there is a connector, for the forecast
 
 
@@ -215,8 +219,8 @@ def _group(ranks: Ranks, device: str, *, wanted: bool) -> Iterator[None]:
         yield
         return
     backend = "nccl" if device == "cuda" else "gloo"
-    if ranks.world > 1:
-        dist.init_process_group(backend)  # where the others are stands in the environment, as torchrun sets it
+    if ranks.world > 1:  # where the others are stands in the environment, as torchrun sets it
+        dist.init_process_group(backend, timeout=GLOO_TIMEOUT if backend == "gloo" else None)
     else:
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:

@@ -30,7 +30,7 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     dataset(folder)
     train(settings(folder, "one"))
-    done = train_apart(settings(folder, "two"), folder / "two.json", launcher=TWO, environment=KILL)
+    done = train_apart(settings(folder, "two"), folder / "two.json", launcher=TWO, environment=KILL, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "-9" in done.stderr
     return folder
