@@ -348,6 +348,8 @@ def _defocused(light: Light, cause: Defocus, scene: Scene) -> Light:
 
 def _softened(light: Light, cause: Web) -> Light:
     sigma = pixels(cause.sigma, light.shape)
+    if sigma < 1e-3:
+        return light  # the next pixel's share is below any float, and 0 would be divided by
     if cause.kernel == "ringing":
         return convolve(light, ringing(1.7 / sigma))  # halves the same frequency as the Gaussian
     if cause.kernel == "gaussian" and cause.aspect == 1:

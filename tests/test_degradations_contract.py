@@ -338,6 +338,7 @@ SHAPES = st.tuples(st.integers(1, 70), st.integers(1, 70))
 @example(shape=(1031, 17), kind="grey", severity=0.4, seed=3, clip=False)
 @example(shape=(1, 64), kind="black", severity=1.0, seed=4, clip=False)
 @example(shape=(2, 3), kind="coloured", severity=0.8, seed=5, clip=True)
+@example(shape=(1, 1), kind="black", severity=2e-67, seed=2, clip=False)  # a kernel of no width at all
 @given(
     shape=SHAPES,
     kind=st.sampled_from(KINDS),
