@@ -111,7 +111,7 @@ def ranks_of_torchrun() -> "Ranks | None":
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    return Ranks(rank=rank, world=world, local=local)
+    return Ranks(rank=rank, world=world, local=local, restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
 
 
 class Progress:

@@ -28,19 +28,21 @@ from training.weights.export import export
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
-# Ranks that are started again sometimes never find each other, and gloo would wait for half an hour; torchrun starts
-# them once more when they give up. On CPUs no rank computes for this long alone.
-GLOO_TIMEOUT = timedelta(seconds=75)
+GLOO_TIMEOUT = timedelta(seconds=75)  # instead of half an hour; on CPUs no rank computes for this long alone
 TEXT_TOKENS = {False: 5, True: 640}  # by whether there is a connector, for the forecast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """This process among those that train together. local: its number on its machine, and of its GPU."""
+    """This process among those that train together.
+
+    local: its number on its machine, and of its GPU. restarts: how often torchrun has started these ranks again.
+    """
 
     rank: int = 0
     world: int = 1
     local: int = 0
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +222,11 @@ def _group(ranks: Ranks, device: str, *, wanted: bool) -> Iterator[None]:
         return
     backend = "nccl" if device == "cuda" else "gloo"
     if ranks.world > 1:  # where the others are stands in the environment, as torchrun sets it
-        dist.init_process_group(backend, timeout=GLOO_TIMEOUT if backend == "gloo" else None)
+        store, rank, world = next(iter(dist.rendezvous("env://")))  # type: ignore[attr-defined]
+        # torchrun's store outlives a restart: without a name of its own a rank would meet the addresses of dead ones.
+        fresh = dist.PrefixStore(f"restart-{ranks.restarts}", store)  # type: ignore[attr-defined]
+        timeout = GLOO_TIMEOUT if backend == "gloo" else None
+        dist.init_process_group(backend, store=fresh, rank=rank, world_size=world, timeout=timeout)
     else:
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:

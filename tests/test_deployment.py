@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -175,10 +176,20 @@ def finished_runs(folder):
             _prefect(environment, folder, "worker", "start", "--pool", "pairforge", "--run-once")
             runs = [client.read_flow_run(flow_run.id) for flow_run in asked_runs]
             tasks = client.read_task_runs()
-            published = {"filter": {"event": {"name": ["pairforge.dataset.published"]}}}
-            (folder / "events.json").write_text(client.request("POST", "/events/filter", json=published).text)
+            (folder / "events.json").write_text(_published(client, count=2))
             (folder / "automations.json").write_text(client.request("POST", "/automations/filter", json={}).text)
     return found, runs, tasks
+
+
+def _published(client, *, count):
+    """Return what the server says of published datasets, once there are `count`: it keeps events in batches."""
+    wanted = {"filter": {"event": {"name": ["pairforge.dataset.published"]}}}
+    deadline = time.monotonic() + 30
+    while True:
+        answer = client.request("POST", "/events/filter", json=wanted)
+        if len(answer.json()["events"]) >= count or time.monotonic() > deadline:
+            return answer.text
+        time.sleep(0.5)
 
 
 def _environment(folder, url):
