@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from filters._statistics import luma, whitened
+from filters._statistics import length, luma, whitened
 from storage.records import Image, Plane
 
 _LARGEST = 2**18  # pixels of the copies
@@ -71,7 +71,7 @@ def _skeleton(image: Image, factor: float) -> _Skeleton:
     grey = cv2.resize(luma(image), size, interpolation=cv2.INTER_AREA)
     grey = cv2.GaussianBlur(whitened(grey), (0, 0), _SMOOTHING)
     rows, columns = cv2.Scharr(grey, cv2.CV_32F, 0, 1), cv2.Scharr(grey, cv2.CV_32F, 1, 0)
-    strength = cv2.magnitude(rows, columns)
+    strength = length(rows, columns)
     scale = 8000 / max(float(strength.max()), 1e-6)  # Canny wants 16-bit gradients
     high = float(np.percentile(strength[::2, ::2], _EDGES) * scale)
     slopes = [(plane * scale).astype(np.int16) for plane in (columns, rows)]
@@ -108,8 +108,11 @@ def _sums(normals: Plane, across: NDArray[np.float64]) -> tuple[NDArray[np.float
     """Return the normal equations, limited to what most points say: those beyond three median deviations are left."""
     middle = np.median(across)
     usual = np.abs(across - middle) <= 3 * max(0.5, float(np.median(np.abs(across - middle))))
-    normals, across = normals[usual], across[usual]
-    return np.asarray(normals.T @ normals, np.float64), np.asarray(normals.T @ across)
+    (rows, columns), across = normals[usual].astype(np.float64).T, across[usual]
+    # Not by a matrix product, whose last digits change with the threads and the addresses it is given.
+    rr, rc, cc = (float(np.sum(term)) for term in (rows * rows, rows * columns, columns * columns))
+    right = [float(np.sum(term)) for term in (rows * across, columns * across)]
+    return np.array([[rr, rc], [rc, cc]]), np.array(right)
 
 
 def _vector(products: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[NDArray[np.float64], Plane]:

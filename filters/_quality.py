@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from filters._statistics import box
+from filters._statistics import box, length
 from storage.records import Image, Plane
 
 _FINE, _WIDE = 0.7, 1.6  # sigmas of the two smoothings of an edge
@@ -25,12 +25,12 @@ def edge_width(grey: Plane) -> float:
     Only the sharpest edges count, because a photograph may well have its background out of focus.
     """
     fine, wide = (_gradient(cv2.GaussianBlur(grey, (0, 0), sigma)) for sigma in (_FINE, _WIDE))
-    strength = cv2.magnitude(*wide)
+    strength = length(*wide)
     ridge = _ridge(strength, np.abs(wide[0]) > np.abs(wide[1]))
     edges = ridge & (strength > max(2.0, 0.5 * float(np.percentile(strength[::4, ::4], 97))))
     if np.count_nonzero(edges) <= 50:
         return _UNKNOWN_WIDTH
-    squared = np.maximum((cv2.magnitude(*fine)[edges] / strength[edges]) ** 2, 1.0001)
+    squared = np.maximum((length(*fine)[edges] / strength[edges]) ** 2, 1.0001)
     widths = np.sqrt(np.maximum((_WIDE**2 - squared * _FINE**2) / (squared - 1), 0))
     return float(np.percentile(widths, 10))
 

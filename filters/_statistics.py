@@ -14,6 +14,15 @@ def luma(image: Image) -> Plane:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.float32)
 
 
+def length(rows: Plane, columns: Plane) -> Plane:
+    """Return the lengths of vectors.
+
+    `cv2.magnitude` (OpenCV 5.0) ends in other bits when its output lies elsewhere in memory: the same pair would not
+    get the same scores twice.
+    """
+    return np.asarray(np.sqrt(rows * rows + columns * columns))
+
+
 def difference(clean: Image, degraded: Image) -> Image:
     """Return the largest absolute difference over the channels, uint8 (H, W)."""
     red, green, blue = cv2.split(cv2.absdiff(clean, degraded))

@@ -25,6 +25,7 @@ def silence(data_folder: Path) -> None:
     """Set what keeps the terminal ours. PREFECT_HOME moves to `data_folder`, which hides the user's Prefect profile."""
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's, as on workers: products end in other digits with more
     os.environ.setdefault("PREFECT_HOME", str(data_folder / "prefect"))
     silence_ray()
 

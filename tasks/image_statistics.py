@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._light import decode, luminance
+from filters._statistics import length
 from storage.records import Image, Plane
 
 SMALL_SIDE = 256
@@ -83,4 +84,4 @@ def _noise(luma: NDArray[np.uint8]) -> float:
 
 def _texture(luma: NDArray[np.uint8]) -> float:
     across, down = (cv2.Scharr(luma, cv2.CV_32F, *order, scale=1 / 32) for order in ((1, 0), (0, 1)))
-    return float(np.mean(cv2.magnitude(across, down), dtype=np.float64))
+    return float(np.mean(length(across, down), dtype=np.float64))

@@ -2,6 +2,10 @@
 
 from importlib.util import find_spec
 
+from threadpoolctl import threadpool_limits
+
+threadpool_limits(1, user_api="blas")  # as on workers: products end in other digits with more threads
+
 if find_spec("torchvision") is not None:
     from storage.torchvision import prepare_torchvision
 

@@ -165,7 +165,7 @@ def test_interrupted_and_killed_builds_end_as_if_nothing_had_happened(photograph
         assert "Traceback" not in err
 
     killed = _start(command, server, PAIRFORGE_TEST=marker)
-    _wait_for_commits(root, "degrade", _commits(root, "degrade") + 1, killed)
+    _wait_for_commits(root, "measure", _commits(root, "measure") + 1, killed)
     killed.kill()
     killed.communicate(timeout=60)
     deadline = time.monotonic() + 30
