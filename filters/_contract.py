@@ -44,8 +44,9 @@ class Filter(BaseModel, frozen=True, extra="forbid"):
     subject: whether it looks at clean images or at pairs. cost: order of evaluation, cheapest first. measures_with: the
     options that change what is measured, such as a model; all others are thresholds and cost nothing to change.
     needs_weights: it loads a model, runs on long-lived workers and is off unless the settings have its table.
-    on_survivors: it is so dear that it measures only what all other filters keep. libraries: what it imports when it
-    opens, beyond the core. by_default: whether it is on where the settings do not have its table, and needs no weights.
+    on_survivors: it is so dear that it measures only what all other filters keep; see `is_last`. libraries: what it
+    imports when it opens, beyond the core. by_default: whether it is on where the settings do not have its table, and
+    needs no weights.
     """
 
     subject: ClassVar[Literal["image", "pair"]]
@@ -59,6 +60,10 @@ class Filter(BaseModel, frozen=True, extra="forbid"):
     def measuring(self) -> Self:
         """Return this filter with its thresholds at their defaults: what decides the scores and nothing else."""
         return type(self)(**{name: getattr(self, name) for name in self.measures_with})
+
+    def is_last(self) -> bool:
+        """Return whether it measures only what all other filters keep; options may make it so dear."""
+        return self.on_survivors
 
     def models(self) -> dict[str, str]:
         """Return what it loads, by the option that names it: references that `storage.weights` locates, or other names.

@@ -34,7 +34,8 @@ class Watermark(Filter, frozen=True):
     """weights: OWLv2, a folder or hub-id@revision. queries: what it looks for. batch: images at a time.
 
     max_detected: probability of a box above which there is a watermark. second: the model that is asked for a second
-    opinion of images with a box above `ask_above`; its yes or no decides of them.
+    opinion of images with a box above `ask_above`; its yes or no decides of them. With one, boxes too are looked for
+    only in what all other filters keep.
     """
 
     subject: ClassVar[Literal["image", "pair"]] = "image"
@@ -50,6 +51,10 @@ class Watermark(Filter, frozen=True):
     max_detected: Probability = 0.3
     second: Vlm | None = None
     ask_above: Probability = 0.1
+
+    def is_last(self) -> bool:
+        """Return whether a second model is asked: its seconds are spent on survivors only, as `severity_vlm`'s are."""
+        return self.second is not None
 
     def models(self) -> dict[str, str]:
         """Return the references of the detector and of the second model."""

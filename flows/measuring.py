@@ -41,8 +41,8 @@ class Measuring:
     def all(self, subject: Subject, targets: Sequence[Target]) -> list[Measured]:
         """Measure by the filters without models on CPU workers and, at the same time, by those with on their own."""
         every = self._settings.filters_of(subject)
-        plain = {name: item for name, item in every.items() if not item.needs_weights and not item.on_survivors}
-        with_models = {name: item for name, item in every.items() if item.needs_weights and not item.on_survivors}
+        plain = {name: item for name, item in every.items() if not item.needs_weights and not item.is_last()}
+        with_models = {name: item for name, item in every.items() if item.needs_weights and not item.is_last()}
         passes = [("", plain), *([("-models", with_models)] if with_models else [])]
         units = [self._unit(target, *one) for target in targets for one in passes]
         reports = self._units.run("measure", units, label=f"measure {subject}s")
@@ -69,7 +69,7 @@ class Measuring:
 
     def last(self, subject: Subject) -> dict[str, Filter]:
         """Return the filters that measure only survivors."""
-        return {name: item for name, item in self._settings.filters_of(subject).items() if item.on_survivors}
+        return {name: item for name, item in self._settings.filters_of(subject).items() if item.is_last()}
 
     def kept_pairs(self, made: ShardReport, measured: Measured) -> list[str]:
         """Return the keys of the pairs that every filter but the last ones keeps."""

@@ -13,14 +13,14 @@ def judge(filters: Mapping[str, Filter], scores: Scores, recipe: Recipe | None =
 
     Filters that measure only survivors come last, and say nothing of what they were not shown.
     """
-    ordered = sorted(filters.items(), key=lambda item: (item[1].on_survivors, item[1].cost, item[0]))
+    ordered = sorted(filters.items(), key=lambda item: (item[1].is_last(), item[1].cost, item[0]))
     silent = unmeasured(filters, scores)
     return [one.judge(_of(name, scores), recipe) for name, one in ordered if name not in silent]
 
 
 def unmeasured(filters: Mapping[str, Filter], scores: Scores) -> set[str]:
     """Return the names of the filters that measure only survivors and have not measured this one."""
-    return {name for name, one in filters.items() if one.on_survivors and not _of(name, scores)}
+    return {name for name, one in filters.items() if one.is_last() and not _of(name, scores)}
 
 
 def first_reason(verdicts: Sequence[Verdict]) -> tuple[str, str]:

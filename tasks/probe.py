@@ -149,7 +149,7 @@ class Prober:
         for last in (False, True):
             if reason:
                 break
-            names = [name for name, item in filters.items() if item.on_survivors is last]
+            names = [name for name, item in filters.items() if item.is_last() is last]
             for name in names:
                 found = scores_in(self._measures[subject][name]([sample])[0])
                 scores |= {f"{name}.{score}": float(value) for score, value in found.items()}
