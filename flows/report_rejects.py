@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-import filters
-from filters._contract import Filter
+from flows.deciding import Decided, deciding, judges_of
 from flows.report_pictures import Picture, Pictures
 from storage import samples
-from storage.canonical import decode
 from storage.errors import ShardError
 from storage.ledger import iter_rows
-from storage.records import Image, Recipe
+from storage.records import Image
 from storage.shards import read_member
 
 Row = Mapping[str, Any]
@@ -32,7 +28,7 @@ class Reject:
     stage: str
     reason: str
     detail: str
-    deciding: Mapping[str, float]
+    deciding: Mapping[str, Decided]
     clean: Picture | None
     degraded: Picture | None
     source: Row
@@ -42,42 +38,11 @@ def rejects(
     root: Path, rows: Sequence[Row], settings: Mapping[str, Any], typical: Mapping[str, float], pictures: Pictures
 ) -> list[Reject]:
     """Return how the rows are shown. settings: the published ones. typical: the median of each score of kept rows."""
-    judges = _judges(settings)
+    judges = judges_of(settings)
     return [_reject(root, row, deciding(row, judges, typical), pictures) for row in rows]
 
 
-def deciding(row: Row, judges: Mapping[str, Filter], typical: Mapping[str, float]) -> dict[str, float]:
-    """Return the scores which, had they been typical, would have changed the verdict; all of that filter's if none."""
-    name = row["stage"]
-    own = {score: value for score, value in (row["scores"] or {}).items() if score.partition(".")[0] == name}
-    judge = judges.get(name)
-    if judge is None or not own:
-        return own
-    recipe = decode(Recipe, row["recipe"].encode()) if row.get("recipe") else None
-
-    def reason(scores: Mapping[str, float]) -> str:
-        return judge.judge({score.partition(".")[2]: value for score, value in scores.items()}, recipe).reason
-
-    swapped = {score: {**own, score: typical.get(score, value)} for score, value in own.items()}
-    try:
-        found = {score: own[score] for score, scores in swapped.items() if reason(scores) != row["reason"]}
-    except KeyError:  # a score that this filter now wants was not measured then
-        found = {}
-    return found or own
-
-
-def _judges(settings: Mapping[str, Any]) -> dict[str, Filter]:
-    found = {}
-    for name, options in settings.get("filters", {}).items():
-        if name in filters.names() and options:
-            try:
-                found[name] = filters.load(name).model_validate(options)
-            except ValidationError:  # written by another version of the filter
-                continue
-    return found
-
-
-def _reject(root: Path, row: Row, scores: Mapping[str, float], pictures: Pictures) -> Reject:
+def _reject(root: Path, row: Row, scores: Mapping[str, Decided], pictures: Pictures) -> Reject:
     is_pair = "recipe" in row
     found = _pair(root, row) if is_pair else _photograph(root, row)
     clean, degraded, source = None, None, row

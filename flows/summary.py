@@ -33,7 +33,7 @@ class Summary:
         """Return the counts for a person: one screen."""
         lines = [
             f"{self.pairs} pairs in {self.shards} shards, {size_text(self.bytes)}, version {self.version}",
-            f"photographs   {_counts(self.images)}",
+            f"files         {_counts(self.images)}",
             f"dropped       {_counts(self.images_rejected) or 'none'}",
             f"splits        {_counts(self.by_split)}",
             f"levels 1-5    {' '.join(str(count) for count in self.by_severity_level.values())}",

@@ -87,6 +87,7 @@ ARGUMENTS = {
     "a negative seed": (["build", "{}/b.toml", "--seed", "-1"], "--seed", "--help"),
     "a file that is missing": (["build", "{}/gone.toml"], "gone.toml", "pairforge init"),
     "a folder without an output": (["build", "{}/photographs"], "photographs", "--out"),
+    "a folder that is missing": (["build", "{}/gone", "--out", "{}/x"], "gone", "holds photographs"),
     "an output beside a file": (["build", "{}/b.toml", "--out", "{}/x"], "b.toml", "--out"),
     "an output inside the folder": (["build", "{}/photographs", "--out", "{}/photographs/x"], "output", "another"),
     "text that is not UTF-8": (["build", "{}/latin.toml"], "latin.toml", "UTF-8"),

@@ -64,6 +64,8 @@ def settings_of(what: Path, out: Path | None) -> Settings:
         if out is None:
             raise SettingsError(f"{what} is a folder: say where the dataset goes, with --out DATASET")
         return folder_settings(what, out)
+    if out is not None and not what.exists():
+        raise SettingsError(f"there is no folder {what}; name one that holds photographs")
     if out is not None:
         raise SettingsError(f"--out goes with a folder; {what} is a settings file and names its own output")
     return read_settings(what)

@@ -1,15 +1,19 @@
 """`pairforge explain`: why a photograph or a pair was kept or dropped, in words."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from flows.console import Console
 from flows.dataset import Dataset
+from flows.deciding import deciding, judges_of, medians
 from storage.errors import SettingsError
 
 Row = dict[str, Any]
+
+EXAMPLES = 100  # kept ones of the same name that are looked at to find a limit
 
 # What a reason means, and what could be done about it. Reasons without a line here speak for themselves.
 REASONS: Mapping[str, str] = {
@@ -41,13 +45,15 @@ def explain_command(root: Path, key: str, *, as_json: bool) -> int:
     images = _images(dataset, pairs[0]["source_key"] if pairs else key)
     if not pairs and not images:
         raise SettingsError(f"{root} never saw {key!r}; name a pair's key, or a photograph's key, sha256 or path")
-    if not pairs:
-        pairs = [row for image in images if image["key"] for row in dataset.find("pairs", source_key=image["key"])]
-        text = "\n\n".join(_image_text(image, pairs) for image in images)
-    else:
-        text = "\n\n".join([pair_text(pairs[0]), *(_image_text(image, []) for image in images)])
-    Console(as_json=as_json).result({"images": images, "pairs": pairs}, text)
+    texts = [pair_text(row, _decided(dataset, "pairs", row)) for row in pairs]
+    made = [row for image in images if image["key"] and not pairs for row in _made_from(dataset, image)]
+    texts += [_image_text(image, made, _decided(dataset, "images", image)) for image in images]
+    Console(as_json=as_json).result({"images": images, "pairs": pairs or made}, "\n\n".join(texts))
     return 0
+
+
+def _made_from(dataset: Dataset, image: Row) -> list[Row]:
+    return dataset.find("pairs", source_key=image["key"])
 
 
 def _images(dataset: Dataset, key: str) -> list[Row]:
@@ -57,11 +63,12 @@ def _images(dataset: Dataset, key: str) -> list[Row]:
     return []
 
 
-def pair_text(row: Row) -> str:
-    """Return what the ledger says of one pair."""
+def pair_text(row: Row, decided: Sequence[str] = ()) -> str:
+    """Return what the ledger says of one pair. decided: lines on the scores for which it was dropped."""
     recipe = json.loads(row["recipe"]) if row["recipe"] else {"steps": []}
     lines = [
         f"pair {row['key']}: {_fate(row)}",
+        *decided,
         f"  made from    photograph {row['source_key']} ({row['split']})",
         f"  asked for    {row['name']} at severity {row['severity']:.3f}, level {row['level']}",
         *(f"  {step['degradation']:<12} {_params(step['params'])}" for step in recipe["steps"]),
@@ -72,9 +79,10 @@ def pair_text(row: Row) -> str:
     return "\n".join(lines)
 
 
-def _image_text(row: Row, pairs: list[Row]) -> str:
+def _image_text(row: Row, pairs: Sequence[Row], decided: Sequence[str]) -> str:
     lines = [
         f"photograph {row['uri']}: {_fate(row)}",
+        *decided,
         f"  file         {row['bytes']} bytes, sha256 {row['sha256'] or 'unknown'}",
         f"  rights       {row['licence']}, by {row['author']}",
     ]
@@ -90,8 +98,26 @@ def _image_text(row: Row, pairs: list[Row]) -> str:
 def _fate(row: Row) -> str:
     if row["status"] == "kept":
         return "kept, every filter agreed"
-    why = REASONS.get(row["reason"], row["detail"] or row["reason"].replace("_", " "))
+    absent = row["reason"].removeprefix("absent_")
+    told = row["detail"] or (f"no sign of {absent} was found" if absent != row["reason"] else absent.replace("_", " "))
+    why = REASONS.get(row["reason"], told)
     return f"{row['status']} by {row['stage']}: {row['reason']} ({why})"
+
+
+def _decided(dataset: Dataset, kind: str, row: Row) -> list[str]:
+    """Return the scores for which it was dropped, each beside its limit; kept ones of its kind tell what is usual."""
+    if row["status"] != "dropped":
+        return []
+    name = ("name",) if kind == "pairs" else ()
+    rows = dataset.rows(kind, columns=("status", "scores", *name))
+    kept = (other for other in rows if other["status"] == "kept" and all(other[key] == row[key] for key in name))
+    typical = medians(other["scores"] for other in islice(kept, EXAMPLES))
+    settings = json.loads((dataset.root / "settings.json").read_bytes())
+    return [
+        f"  decided by   {score} {by.value:.4g}, kept {'from' if by.limit > by.value else 'up to'} {by.limit:.4g}"
+        for score, by in deciding(row, judges_of(settings), typical).items()
+        if by.limit is not None
+    ]
 
 
 def _params(params: Mapping[str, Any]) -> str:
