@@ -16,7 +16,7 @@ Protocol = Literal["realir", "reference", "foundir"]
 
 
 class ColumnSettings(BaseModel, frozen=True, extra="forbid"):
-    """Columns of Parquet files, where they cannot be told from their names."""
+    """Columns of Parquet or Arrow files, where they cannot be told from their names and what they hold."""
 
     image: str = ""
     name: str = ""
@@ -24,9 +24,10 @@ class ColumnSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 class PictureSettings(BaseModel, frozen=True, extra="forbid"):
-    """Where the pictures are: each a folder, Parquet, or a dataset of ours, whose pairs of `split` are taken.
+    """Where the pictures are: each a folder, a table in Parquet or Arrow, or a dataset of ours.
 
-    index: a table of name and task. task: that of pictures which neither folder nor index names.
+    split: whose pairs of the dataset are taken. index: a table of name and task. task: that of pictures which neither
+    folder nor index names.
     """
 
     restored: str = ""

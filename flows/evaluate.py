@@ -23,7 +23,8 @@ from tasks import evaluate as measuring
 from tasks.bench_restore import restore_all
 from tasks.evaluate import Distance, Grade, Progress
 from tasks.gallery import Gallery, folder_gallery, foundir_gallery, read_index, with_index
-from tasks.gallery_parquet import Columns, parquet_gallery
+from tasks.gallery_tables import Columns, table_gallery
+from tasks.table_files import SUFFIXES, table_files
 from training.benchmark.published import foundir_table, realir_table
 from training.benchmark.scores import Outcome, TaskScores, realir, reference
 
@@ -171,8 +172,8 @@ def gallery(path: str, settings: BenchSettings, *, side: str) -> Gallery:
         found = foundir_gallery(root, side={"degraded": "LQ", "clean": "GT"}.get(side, side))
     elif (root / "manifest.json").is_file():
         found = dataset_gallery(root, side=side, split=pictures.split)
-    elif root.suffix == ".parquet" or (root.is_dir() and next(root.rglob("*.parquet"), None)):
-        found = parquet_gallery(root, Columns(**pictures.columns.model_dump()))
+    elif root.suffix in SUFFIXES or (root.is_dir() and table_files(root)):
+        found = table_gallery(root, Columns(**pictures.columns.model_dump()))
     else:
         found = folder_gallery(root)
     if not found.tasks:

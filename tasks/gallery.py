@@ -82,6 +82,11 @@ def task_of(text: str) -> str:
     return words[0] if len(words) == 1 else _KNOWN.get(frozenset(words), "")
 
 
+def task_in(folders: Sequence[str]) -> str:
+    """Return the task that the first of `folders` to name one names, empty when none does."""
+    return next((task for folder in folders if (task := task_of(folder))), "")
+
+
 def foundir_task(name: str) -> str:
     """Return the subset of FoundIR's test set that the id `name` belongs to, empty for what is no id of it."""
     if not re.fullmatch(r"\d{4}", name) or name == "0000":
@@ -92,7 +97,7 @@ def foundir_task(name: str) -> str:
 def folder_gallery(root: Path) -> Gallery:
     """Return the pictures below `root`, whatever the case of their suffix; SettingsError when two share a name."""
     found = unambiguous(root, ((stem(uri), uri) for uri in _uris(root)))
-    tasks = {name: _task_in(PurePosixPath(name).parts[:-1]) for name in found}
+    tasks = {name: task_in(PurePosixPath(name).parts[:-1]) for name in found}
     return Gallery(title=str(root), tasks=tasks, read=lambda name: path_of(root, found[name]).read_bytes())
 
 
@@ -159,9 +164,7 @@ def _index_line(file: Path, number: int, line: str) -> tuple[str, str]:
 
 def _uris(root: Path) -> list[str]:
     if not root.is_dir():
-        raise SettingsError(f"{root} is no folder; name the folder, the Parquet file or the dataset that holds them")
+        raise SettingsError(
+            f"{root} is no folder; name the folder, the Parquet or Arrow file, or the dataset that holds them"
+        )
     return [item.uri for item in list_folder(root) if PurePosixPath(item.uri).suffix.lower() in SUFFIXES]
-
-
-def _task_in(folders: Sequence[str]) -> str:
-    return next((task for folder in folders if (task := task_of(folder))), "")

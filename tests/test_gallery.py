@@ -12,7 +12,7 @@ import pytest
 
 from storage.errors import SettingsError, ShardError
 from tasks.gallery import FOUNDIR, folder_gallery, foundir_gallery, foundir_task, read_index, task_of, with_index
-from tasks.gallery_parquet import Columns, parquet_gallery
+from tasks.gallery_tables import Columns, table_gallery
 
 
 def png(level=0):
@@ -157,7 +157,7 @@ def test_parquet_as_the_datasets_library_writes_it_is_read_by_task_and_file_name
     images = [{"bytes": png(level), "path": f"00{level}.jpg"} for level in range(5)]
     labels = [0, 1, 1, 0, 1]
     write(tmp_path / "a.parquet", {"image": images, "label": labels}, hugging_face(["rain", "LowLight"]))
-    found = parquet_gallery(tmp_path, Columns())
+    found = table_gallery(tmp_path, Columns())
     assert dict(found.tasks) == {
         "rain/000": "rain",
         "low_light/001": "low_light",
@@ -171,12 +171,12 @@ def test_parquet_as_the_datasets_library_writes_it_is_read_by_task_and_file_name
 def test_parquet_of_bare_bytes_is_named_by_row_across_files(tmp_path):
     write(tmp_path / "a.parquet", {"png": [png(1), png(2)]})
     write(tmp_path / "b.parquet", {"png": [png(3)]})
-    found = parquet_gallery(tmp_path, Columns())
+    found = table_gallery(tmp_path, Columns())
     assert {name: found.read(name) for name in found.tasks} == {"000000": png(1), "000001": png(2), "000002": png(3)}
 
 
 def test_a_number_that_nothing_names_is_no_task(tmp_path):
-    found = parquet_gallery(write(tmp_path / "a.parquet", {"image": [png(1), png(2)], "label": [0, 1]}), Columns())
+    found = table_gallery(write(tmp_path / "a.parquet", {"image": [png(1), png(2)], "label": [0, 1]}), Columns())
     assert list(found.tasks.values()) == ["", ""]
 
 
@@ -192,12 +192,12 @@ def test_a_number_that_nothing_names_is_no_task(tmp_path):
 def test_without_a_column_of_tasks_the_files_name_or_folder_may_tell(file, task, tmp_path):
     (tmp_path / file).parent.mkdir(exist_ok=True)
     write(tmp_path / file, {"image": [{"bytes": png(1), "path": "a.png"}]})
-    assert list(parquet_gallery(tmp_path, Columns()).tasks.values()) == [task]
+    assert list(table_gallery(tmp_path, Columns()).tasks.values()) == [task]
 
 
 def test_named_columns_are_taken(tmp_path):
     file = write(tmp_path / "a.parquet", {"lq": [png(1)], "gt": [png(2)], "what": ["haze"], "who": ["x/y.png"]})
-    found = parquet_gallery(file, Columns(image="gt", name="who", task="what"))
+    found = table_gallery(file, Columns(image="gt", name="who", task="what"))
     assert {name: found.read(name) for name in found.tasks} == {"haze/y": png(2)}
 
 
@@ -212,17 +212,45 @@ def test_named_columns_are_taken(tmp_path):
 def test_columns_that_cannot_be_told_are_wrong_use(columns, told, tmp_path):
     file = write(tmp_path / "a.parquet", {"lq": [png(1)], "gt": [png(2)]})
     with pytest.raises(SettingsError, match=told):
-        parquet_gallery(file, columns)
+        table_gallery(file, columns)
 
 
 def test_a_file_that_is_no_parquet_is_told(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(ShardError, match=r"a\.parquet"):
-        parquet_gallery(tmp_path, Columns())
+        table_gallery(tmp_path, Columns())
 
 
 def test_a_row_without_a_picture_is_told_when_it_is_read(tmp_path):
     image = pa.array([{"bytes": None, "path": "a.png"}], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-    found = parquet_gallery(write(tmp_path / "a.parquet", {"image": image}), Columns())
+    found = table_gallery(write(tmp_path / "a.parquet", {"image": image}), Columns())
     with pytest.raises(ShardError, match="no bytes"):
         found.read("a")
+
+
+def test_tasks_are_told_by_what_a_column_holds_whatever_it_is_called(tmp_path):
+    columns = {"type": ["real", "real"], "what_is_wrong": ["Low-light", "moire"], "prompt": ["mend it", "mend it"]}
+    found = table_gallery(write(tmp_path / "a.parquet", {"picture": [png(1), png(2)], **columns}), Columns())
+    assert dict(found.tasks) == {"low_light/000000": "low_light", "moire/000001": "moire"}
+
+
+def test_the_folder_of_a_file_name_tells_its_task(tmp_path):
+    images = [{"bytes": png(1), "path": "bench/haze/1.png"}, {"bytes": png(2), "path": "C:\\rain\\1.png"}]
+    found = table_gallery(write(tmp_path / "a.parquet", {"image": images}), Columns())
+    assert dict(found.tasks) == {"haze/1": "haze", "rain/1": "rain"}
+
+
+@pytest.mark.parametrize("kind", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_arrow_files_are_read_like_parquet(kind, tmp_path):
+    images = [{"bytes": png(level), "path": f"{level}.png"} for level in range(3)]
+    table = pa.table({"image": images, "degradation": ["rain", "haze", "rain"]})
+    with kind(str(tmp_path / "data-00000-of-00001.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    found = table_gallery(tmp_path, Columns())
+    assert {name: found.read(name) for name in found.tasks} == {"rain/0": png(0), "haze/1": png(1), "rain/2": png(2)}
+
+
+def test_an_arrow_file_that_is_cut_short_is_told(tmp_path):
+    (tmp_path / "a.arrow").write_bytes(b"\xff\xff\xff\xff\x10\x00")
+    with pytest.raises(ShardError, match=r"a\.arrow is no Arrow file"):
+        table_gallery(tmp_path, Columns())
