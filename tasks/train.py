@@ -19,10 +19,11 @@ from training.data.feed import Readers
 from training.data.foreign import Foreign
 from training.data.index import Index, read_index
 from training.loop import forecast, states
+from training.loop.feeding import Data
 from training.loop.logs import JsonLines, Log, Logs, Pictures, TensorBoard
 from training.loop.objective import Objective
 from training.loop.sharding import Layout, laid_out
-from training.loop.trainer import Data, Hooks, Job, train
+from training.loop.trainer import Hooks, Job, train
 from training.weights.export import export
 
 WEIGHTS = "model.safetensors"
@@ -94,21 +95,20 @@ def run(
             dtype=compute,
             mixed=options.model.compute == "mixed",
         )
-        shards = foreign_of(options.data)
-        index = shards.index() if shards else _index(options.data.train, "train", options.data)
+        data = data_of(options)
         cost = forecast_of(options, world=ranks.world, trained=trained)
         with _opened_logs(options, ranks, logs) as log:
-            log.header(_header(options, index, cost, ranks))
+            log.header(_header(options, data.train, cost, ranks))
             job = Job(
                 model=start.model,
                 objective=objective,
-                data=_data(options, index, shards),
+                data=data,
                 recipe=options.recipe(),
                 rhythm=options.run.rhythm,
                 folder=root / CHECKPOINTS,
                 log=log,
                 hooks=hooks,
-                begun=options.begun(index),
+                begun=options.begun(data.train),
                 flops=cost.useful,
                 peak=_peak(device),
             )
@@ -153,20 +153,10 @@ def forecast_of(options: Options, *, world: int, trained: Sequence[str] | None =
     )
 
 
-def foreign_of(data: DataOptions) -> Foreign | None:
-    """Return the shards of others that are trained on, if any are."""
-    if data.foreign is None:
-        return None
-    rest = data.foreign.model_dump(exclude={"shards"})
-    return Foreign(shards=tuple(map(Path, data.foreign.shards)), **rest)
-
-
-def _index(folders: Sequence[str], split: str, data: DataOptions) -> Index:
-    return read_index([Path(name) for name in folders], split, data.tasks)
-
-
-def _data(options: Options, index: Index, shards: Foreign | None) -> Data:
-    data, looked_at = options.data, None
+def data_of(options: Options) -> Data:
+    """Return what is trained on and looked at; raises SettingsError or ShardError where it is missing or broken."""
+    data, shards, looked_at = options.data, _foreign(options.data), None
+    index = shards.index() if shards else _index(data.train, "train", data)
     if options.run.rhythm.validate and (data.validation or data.train):
         looked_at = _index(data.validation or data.train, "validation", data)
     return Data(
@@ -177,6 +167,17 @@ def _data(options: Options, index: Index, shards: Foreign | None) -> Data:
         wording=worded(data.chinese),
         readers=Readers(workers=data.readers, ahead=data.ahead, processes=data.processes),
     )
+
+
+def _foreign(data: DataOptions) -> Foreign | None:
+    if data.foreign is None:
+        return None
+    rest = data.foreign.model_dump(exclude={"shards"})
+    return Foreign(shards=tuple(map(Path, data.foreign.shards)), **rest)
+
+
+def _index(folders: Sequence[str], split: str, data: DataOptions) -> Index:
+    return read_index([Path(name) for name in folders], split, data.tasks)
 
 
 def _opened_logs(options: Options, ranks: Ranks, more: Sequence[Log]) -> Logs:

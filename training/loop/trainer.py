@@ -18,16 +18,14 @@ from torch import Tensor
 from torch import distributed as dist
 
 from storage.errors import PairForgeError
-from training.data.crops import bucket_of, bucket_shares, bucket_sizes
-from training.data.curriculum import equal_shares, leg, moved_shares
-from training.data.examples import Augment, Example, Maker, Shards, Source, Wording, as_instructed
-from training.data.feed import Fed, Readers, Slice, feed
-from training.data.foreign import Foreign, ForeignPairs
-from training.data.index import Index
+from training.data.crops import bucket_sizes
+from training.data.curriculum import equal_shares, moved_shares
+from training.data.examples import Example
+from training.data.feed import Fed, Slice
 from training.data.plan import uniform
-from training.data.repeats import Repeated, remembering
 from training.loop import states, validation
 from training.loop.averages import Average
+from training.loop.feeding import Data, Feeding
 from training.loop.logs import Log
 from training.loop.objective import Objective
 from training.loop.optimizers import clip, make_optimizer, rate, set_rate
@@ -43,18 +41,6 @@ class Hooks:
 
     saved: Callable[[Path, Mapping[str, float]], None] = lambda path, numbers: None
     stop: Callable[[], bool] = lambda: False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """What is trained on and looked at. foreign: shards of others that replace those of the index."""
-
-    train: Index
-    validation: Index | None = None
-    foreign: Foreign | None = None
-    augment: Augment | None = None
-    wording: Wording = as_instructed
-    readers: Readers = field(default_factory=Readers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +91,8 @@ class _Run:
         )
         self.stopped = False
         world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
-        self._part = Slice(batch=recipe.batch, rank=rank, world=world)
-        self._sizes = bucket_sizes(recipe.size, job.objective.latents.multiple, square=recipe.square)
-        self._size_shares = bucket_shares(self._sizes, job.data.train.sizes())
+        part = Slice(batch=recipe.batch, rank=rank, world=world)
+        self._feeding = Feeding(job.data, recipe, job.objective, part)
         self._fixed: list[Example] = []
         self._tally = Tally(flops=job.flops, peak=job.peak * world if job.peak else None)
 
@@ -124,17 +109,8 @@ class _Run:
 
     def leg(self) -> None:
         """Do the steps that share one plan, then let the shares of tasks follow what was learnt."""
-        recipe = self.job.recipe
-        steps, source = self._source()
+        steps, fed = self._feeding.leg(self.state.step, self.state.memory["shares"])
         self._tally.restart()
-        key = f"{recipe.seed}/{recipe.stage}"
-        fed = feed(
-            self._maker(source),
-            steps,
-            self._part,
-            lambda step: bucket_of(step, self._sizes, self._size_shares, key),
-            self.job.data.readers,
-        )
         try:
             for batch in fed:
                 self._step(batch, last=batch.step + 1 == steps.stop)
@@ -146,37 +122,6 @@ class _Run:
     def finish(self) -> None:
         """Leave a checkpoint of the last step."""
         self._save()
-
-    def _source(self) -> tuple[range, Source]:
-        """Return the steps up to which one plan holds, and the pairs of their positions."""
-        recipe, data, step = self.job.recipe, self.job.data, self.state.step
-        if data.foreign:
-            pairs = ForeignPairs(data.foreign, seed=recipe.seed, rank=self._part.rank, begun=step)
-            return range(step, recipe.steps), pairs
-        now = leg(recipe.curriculum, data.train, recipe.whole, step, self.state.memory["shares"])
-        return now.steps, Shards(index=data.train, plan=now.plan, pools=now.pools)
-
-    def _maker(self, source: Source) -> Maker:
-        recipe, data, objective = self.job.recipe, self.job.data, self.job.objective
-        look = objective.look()
-        if recipe.repeats > 1:
-            source = Repeated(source, batch=recipe.batch, repeats=recipe.repeats)
-            look = remembering(look, 2 * recipe.batch) if look else None
-        return Maker(
-            source=source,
-            seed=recipe.seed,
-            stage=recipe.stage,
-            levels=recipe.levels,
-            multiple=objective.latents.multiple,
-            channels=objective.params.channels,
-            dropout=recipe.dropout,
-            scale=recipe.scale,
-            augment=data.augment,
-            augmented=recipe.augmented,
-            mirrored=recipe.mirrored,
-            wording=data.wording,
-            look=look,
-        )
 
     def _step(self, batch: Fed, *, last: bool) -> None:
         job, state = self.job, self.state
