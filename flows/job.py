@@ -62,9 +62,8 @@ def run_job(settings: Settings, run_units: RunUnits, observer: Observer, *, vers
     pipeline = Pipeline(settings, run_units, observer)
     state = _state(pipeline)
     _ = pipeline.models  # weights that are missing are told before anything is begun
-    pipeline.fix_layout()
-    crawled = pipeline.crawl()
-    tables, unreadable = pipeline.bucket_sources(crawled)
+    pipeline.photographs.fix_buckets()
+    tables, unreadable = pipeline.photographs.by_bucket(pipeline.photographs.crawl())
     cleaned = pipeline.clean(tables)
     scenes = pipeline.judge_images(cleaned, pipeline.measure_images(cleaned))
     annotated = pipeline.annotate(cleaned, scenes)
@@ -80,7 +79,7 @@ def run_job(settings: Settings, run_units: RunUnits, observer: Observer, *, vers
         [report.shard.output for report in packed],
         [*judged.ledger, *images.parts],
         images.licences,
-        layout={"buckets": pipeline.buckets, **{f"{split}_bits": number for split, number in bits.items()}},
+        layout={"buckets": pipeline.photographs.buckets, **{f"{split}_bits": number for split, number in bits.items()}},
         models=pipeline.models,
     )
     changed = put_in_place(root, staged, expected=version)
@@ -102,7 +101,7 @@ def note_finished(settings: Settings, version: int, state: Mapping[str, str] | N
 
 def _state(pipeline: Pipeline) -> dict[str, str]:
     settings, models = pipeline.settings.digest(), digest(pipeline.models)
-    return {"settings": settings, "code": code(), "files": pipeline.listing_digest(), "models": models}
+    return {"settings": settings, "code": code(), "files": pipeline.photographs.digest(), "models": models}
 
 
 class _Nobody:

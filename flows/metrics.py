@@ -3,44 +3,30 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest, start_http_server
+from prometheus_client import Gauge, generate_latest
 
 from flows.job import Outcome
+from flows.loopback_metrics import LoopbackMetrics
 from flows.observers import StageCount
 from storage.files import publish_bytes
 
 SECONDS = 5.0  # between two writes of the text file
 
 
-class Metrics:
+class Metrics(LoopbackMetrics):
     """Gauges of one build. Labels are stages and reasons, which are few; never a key, a path or a host."""
 
     def __init__(self, root: Path, *, port: int = 0) -> None:
-        self.file = root / ".work" / "metrics.prom"
-        self._port, self._written = port, 0.0
-        self._server: Any = None
-        self.registry = CollectorRegistry()
+        super().__init__(port=port)
+        self.file, self._written = root / ".work" / "metrics.prom", 0.0
         self._shards = self._gauge("work_shards", "Work shards of a stage, by state.", ("stage", "state"))
         self._items = self._gauge("items", "Photographs or pairs a stage has looked at.", ("stage",))
         self._rejected = self._gauge("rejected", "Photographs or pairs a stage has rejected.", ("stage",))
         self._seconds = self._gauge("stage_seconds", "Seconds a stage has taken in this run.", ("stage",))
         self._funnel = self._gauge("funnel", "What became of photographs and pairs.", ("what", "became"))
         self._version = self._gauge("dataset_version", "The version that was published.", ())
-
-    def __enter__(self) -> Self:
-        if self._port:
-            self._server, _ = start_http_server(self._port, addr="127.0.0.1", registry=self.registry)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._server:
-            self._server.shutdown()
-            self._server.server_close()
 
     def watch(self, stage: str, count: StageCount, final: bool) -> None:
         """Take over the counts of `stage`."""

@@ -5,11 +5,9 @@ the rest is handed to `run_units` (Prefect waves on Ray, or this process). Every
 tables named by their content, so a table that did not change redoes nothing.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +19,19 @@ from filters._contract import Filter
 from filters.duplicate import Duplicate
 from filters.strength import Strength
 from flows.measuring import Measured, Measuring, Target
+from flows.photographs import Photographs
 from flows.settings import Settings
 from flows.work import Observer, RunUnits, Units
-from storage.canonical import digest, encode
-from storage.files import publish_bytes, sha256_of
+from storage.canonical import digest
+from storage.files import sha256_of
 from storage.ledger import SCORES, read_table
 from storage.records import ShardReport
-from tasks import crawl, degrade, measure, mixture
-from tasks.crawl import Listing
+from tasks import degrade, measure, mixture
 from tasks.deduplicate import group_alike, identity_of
 from tasks.degrade import Options as DegradeOptions
-from tasks.footage import sequence_of, with_sequences
 from tasks.judge import first_reason, judge
 from tasks.shuffle import shard_bits
 from tasks.split import split_by_group, with_siblings
-from tasks.units import Unit
 
 Row = dict[str, Any]
 
@@ -85,37 +81,12 @@ class Pipeline:
     def __init__(self, settings: Settings, run_units: RunUnits, observer: Observer) -> None:
         self.settings, self.root = settings, Path(settings.output)
         self._units = Units(settings, run_units, observer)
+        self.photographs = Photographs(self._units)
         self._measuring = Measuring(self._units)
         self.work = self._units.folder
         self.surplus: list[tuple[int, Row]] = []  # planned pairs that their quota leaves out, with their bucket
 
-    # -- sources ----------------------------------------------------------------------------------------------------
-
-    def crawl(self) -> list[ShardReport]:
-        """List the folder and hash every file; files whose size, time and inode are known are not read again."""
-        rights = crawl.rights_digest(Path(self.settings.source.folder))
-        parts = self._parts(self.listing)
-        units = [self._crawl_unit(part, rows, rights) for part, rows in enumerate(parts) if rows]
-        return self._units.run("crawl", units)
-
-    def bucket_sources(self, reports: Iterable[ShardReport]) -> tuple[dict[int, Path], Path]:
-        """Return the table of readable sources of each bucket, and the table of those that could not be read."""
-        buckets: dict[int, list[Row]] = {}
-        failed, found = list[Row](), list[Row]()
-        for report in reports:
-            for row in read_table(Path(report.shard.output + ".parquet")):
-                (failed if row["status"] == "failed" else found).append(row)
-        for row in with_sequences(found):
-            buckets.setdefault(crawl.bucket_of(row["sha256"], self.buckets), []).append(row)
-        tables = {
-            bucket: self._units.table(
-                f"sources/b{bucket:06d}", sorted(rows, key=lambda row: str(row["uri"])), crawl.SOURCES
-            )
-            for bucket, rows in sorted(buckets.items())
-        }
-        return tables, self._units.table(
-            "sources/failed", sorted(failed, key=lambda row: str(row["uri"])), crawl.SCHEMA
-        )
+    # -- scenes -----------------------------------------------------------------------------------------------------
 
     def clean(self, tables: Mapping[int, Path]) -> dict[int, ShardReport]:
         """Decode, orient, convert and store the photographs of every bucket."""
@@ -126,8 +97,6 @@ class Pipeline:
             for bucket, table in tables.items()
         ]
         return dict(zip(tables, self._units.run("clean", units), strict=True))
-
-    # -- scenes -----------------------------------------------------------------------------------------------------
 
     def measure_images(self, cleaned: Mapping[int, ShardReport]) -> dict[int, Measured]:
         """Measure every clean image once."""
@@ -262,47 +231,6 @@ class Pipeline:
 
     # -- machinery --------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def buckets(self) -> int:
-        """The number of buckets: fixed when the dataset is made, from the files there were then."""
-        layout = self.work / "layout.json"
-        if layout.exists():
-            return int(json.loads(layout.read_bytes())["buckets"])
-        published = self.root / "manifest.json"
-        if published.exists():
-            return int(json.loads(published.read_bytes())["layout"]["buckets"])
-        return max(1, -(-len(self.listing) // self.settings.dataset.images_per_bucket))
-
-    @cached_property
-    def listing(self) -> list[Listing]:
-        """Every file of the folder, or as many as the limit lets through, in the order of their uris."""
-        found = list(crawl.list_folder(Path(self.settings.source.folder)))
-        limit = self.settings.source.limit or len(found)
-        units = {item.uri: sequence_of(item.uri) or item.uri for item in found}  # a sequence comes whole
-        chosen = set(sorted(set(units.values()), key=digest)[:limit])
-        return sorted((item for item in found if units[item.uri] in chosen), key=lambda item: item.uri)
-
-    def fix_layout(self) -> None:
-        """Write the number of buckets down, so that photographs added later do not change it."""
-        publish_bytes(self.work / "layout.json", encode({"buckets": self.buckets}), kind="commit")
-
-    def listing_digest(self) -> str:
-        """Return a digest of the folder: what is there, and size, time and inode of each file."""
-        return digest([(item.uri, item.size, item.mtime_ns, item.inode) for item in self.listing])
-
-    def _parts(self, listing: Sequence[Listing]) -> list[list[Listing]]:
-        parts: list[list[Listing]] = [[] for _ in range(self.buckets)]
-        for item in listing:
-            parts[int(digest(item.uri)[:8], 16) % self.buckets].append(item)
-        return parts
-
-    def _crawl_unit(self, part: int, rows: Sequence[Listing], rights: str) -> Unit:
-        options = crawl.Options(licence=self.settings.source.licence, author=self.settings.source.author)
-        content = encode([(item.uri, item.size, item.mtime_ns, item.inode) for item in rows])
-        table = self._units.content(f"listing/p{part:06d}", content)
-        inputs = (self.settings.source.folder, str(table))
-        return self._units.make("crawl", f"p{part:06d}", options, inputs, [table.stem, rights])
-
     def _groups(self, rows: Sequence[Row]) -> dict[str, tuple[str, int]]:
         duplicate = self.settings.filters_of("image").get("duplicate")
         alone = {row["key"]: (row["key"], 0) for row in rows}
@@ -337,10 +265,6 @@ class Pipeline:
     def _bands(self, name: str) -> tuple[tuple[float, float], ...]:
         strength = self.settings.filters.strength or Strength()
         return tuple(strength.band(name, level)["psnr"] for level in range(1, 6))
-
-
-def _by_uri(rows: Iterable[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: str(row["uri"]))
 
 
 def _bucket_name(bucket: int) -> str:

@@ -442,7 +442,7 @@ def test_a_limit_takes_a_sequence_whole(built):
 
     folder = built[1].source.folder
     settings = settings_for(folder, "/nowhere", source={"folder": folder, "limit": 3})
-    listed = [item.uri for item in Pipeline(settings, lambda stage, units: None, None).listing]
+    listed = [item.uri for item in Pipeline(settings, lambda stage, units: None, None).photographs.listing]
     assert len({sequence_of(uri) or uri for uri in listed}) == 3
     assert sum("walk.frames/" in uri for uri in listed) in (0, 12)
 
