@@ -7,7 +7,7 @@ built empty, from a config that can name nothing elsewhere, and filled strictly.
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,8 +21,10 @@ from storage.torchvision import prepare_torchvision
 from storage.weights import check_safetensors, locate, raise_unless_whole
 
 Embeddings = NDArray[np.float32]
+Pixels = NDArray[np.float32]  # (3, S, S), as the network was trained
 
 _CONFIG = "open_clip_config.json"
+_SIZE = 224  # of the image, where a config does not say
 _PUBLISHED = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 _WORDS = frozenset(
     {"clean", "strip_sep_token", "language", "context_length"}
@@ -41,24 +43,23 @@ class Model(BaseModel, frozen=True, extra="forbid"):
 class Clip:
     """A loaded model. scale: what cosines are multiplied by before a softmax, as the model was trained."""
 
-    def __init__(self, model: Any, preprocess: Any, tokenizer: Any, options: Model, device: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, options: Model, device: str) -> None:
         import torch
 
         self.scale = float(model.logit_scale.detach().exp())  # before half precision rounds it
         model.to(device=device, dtype=getattr(torch, options.dtype)).eval().requires_grad_(False)
-        self._model, self._preprocess, self._tokenizer = model, preprocess, tokenizer
+        self._model, self._tokenizer = model, tokenizer
         self._device, self._batch = device, options.batch
         self._dtype = getattr(torch, options.dtype)
 
-    def images(self, images: Sequence[Image]) -> Embeddings:
-        """Return the unit embeddings, float32 (N, D), of uint8 images (H, W, 3)."""
+    def images(self, pixels: Sequence[Pixels]) -> Embeddings:
+        """Return the unit embeddings, float32 (N, D), of images as `open_pixels` prepares them."""
         import torch
-        from PIL import Image as Pictures
 
         found = []
-        for start in range(0, len(images), self._batch):
-            batch = [self._preprocess(Pictures.fromarray(image)) for image in images[start : start + self._batch]]
-            found.append(self._unit(self._model.encode_image, torch.stack(batch).to(self._device, self._dtype)))
+        for start in range(0, len(pixels), self._batch):
+            batch = torch.from_numpy(np.stack(pixels[start : start + self._batch]))
+            found.append(self._unit(self._model.encode_image, batch.to(self._device, self._dtype)))
         return np.concatenate(found)
 
     def texts(self, texts: Sequence[str]) -> Embeddings:
@@ -74,6 +75,23 @@ class Clip:
         return np.asarray(unit.cpu().numpy())
 
 
+def open_pixels(options: Model) -> Callable[[Image], Pixels]:
+    """Return what makes of a uint8 image (H, W, 3) the network's input; reads the config, not the weights.
+
+    Raises SettingsError when the folder is not in open_clip's layout.
+    """
+    prepare_torchvision()
+    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+    from PIL import Image as Pictures
+
+    config = _config(locate(options.weights))
+    chosen = merge_preprocess_dict(PreprocessCfg(), config.get("preprocess_cfg", {}))
+    size = config["model_cfg"]["vision_cfg"].get("image_size", _SIZE)
+    chosen["size"] = tuple(size) if isinstance(size, list) else (size, size)
+    transform = image_transform_v2(PreprocessCfg(**chosen), is_train=False)
+    return lambda image: np.asarray(transform(Pictures.fromarray(image)).numpy())
+
+
 def open_clip_model(options: Model, device: str) -> Clip:
     """Load a model on `device`.
 
@@ -84,12 +102,12 @@ def open_clip_model(options: Model, device: str) -> Clip:
     folder = locate(options.weights)
     config = _config(folder)
     try:
-        model, preprocess, tokenizer = _built(folder, config)
+        model, tokenizer = _built(folder, config)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, AssertionError) as error:
         told = " ".join(str(error).split())[:300]
         raise SettingsError(f"{folder / _CONFIG} describes no model that open_clip can build: {told}") from error
     _fill(model, folder)
-    return Clip(model, preprocess, tokenizer, options, device)
+    return Clip(model, tokenizer, options, device)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -111,11 +129,10 @@ def _config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _built(folder: Path, config: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Return the empty model, its transform and its tokenizer, as open_clip's factory makes them of a local folder."""
+def _built(folder: Path, config: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the empty model and its tokenizer, as open_clip's factory makes them of a local folder."""
     import open_clip
     from open_clip.tokenizer import HFTokenizer
-    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 
     content = {**config["model_cfg"]}
     content["vision_cfg"] = {**content["vision_cfg"], "timm_model_pretrained": False}
@@ -127,9 +144,7 @@ def _built(folder: Path, config: dict[str, Any]) -> tuple[Any, Any, Any]:
         words = {"context_length": text.get("context_length", 77), **text.get("tokenizer_kwargs", {})}
         named = text.get("hf_tokenizer_name")
         tokenizer = HFTokenizer(str(folder), **words) if named else open_clip.SimpleTokenizer(**words)
-    chosen = merge_preprocess_dict(PreprocessCfg(), config.get("preprocess_cfg", {}))
-    chosen["size"] = model.visual.image_size
-    return model, image_transform_v2(PreprocessCfg(**chosen), is_train=False), tokenizer
+    return model, tokenizer
 
 
 def _fill(model: Any, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel
 
@@ -31,6 +31,19 @@ class Embedded:
 
 
 Measure = Callable[[Sequence[Sample]], Sequence[Scores | Embedded]]
+Prepare = Callable[[Sample], Any]  # Any: arrays or pictures, whatever the filter's own `score` takes
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A measure in two steps: `prepare` runs on any CPU, `score` where the weights are."""
+
+    prepare: Prepare
+    score: Callable[[Sequence[Any]], Sequence[Scores | Embedded]]
+
+    def __call__(self, samples: Sequence[Sample]) -> Sequence[Scores | Embedded]:
+        """Measure `samples` in this process."""
+        return self.score([self.prepare(sample) for sample in samples])
 
 
 def scores_in(found: Scores | Embedded) -> Scores:
@@ -73,8 +86,18 @@ class Filter(BaseModel, frozen=True, extra="forbid"):
         found = {"weights": getattr(self, "weights", "")}
         return {option: reference for option, reference in found.items() if reference}
 
+    def prepare(self) -> Prepare | None:
+        """Return the first step of the measure, loaded without its weights; None where the measure is no `Split`.
+
+        It runs beside the model, in another process: decoded pictures in, what goes through the network out.
+        """
+        return None
+
     def open(self, device: str) -> Measure:
-        """Load what is needed on the worker and return the measure: samples to scores, in order."""
+        """Load what is needed on the worker and return the measure: samples to scores, in order.
+
+        Where `prepare` returns one, a `Split` with the same first step.
+        """
         raise TypeError(f"{type(self).__name__} does not measure")
 
     def judge(self, scores: Scores, recipe: Recipe | None = None) -> Verdict:

@@ -13,8 +13,8 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from filters._clip import Clip, Embeddings, Model, open_clip_model
-from filters._contract import Embedded, Filter, Measure, Sample, Scores, verdict
+from filters._clip import Clip, Embeddings, Model, Pixels, open_clip_model, open_pixels
+from filters._contract import Embedded, Filter, Prepare, Scores, Split, verdict
 from storage.records import Recipe, Verdict
 
 TYPES: Mapping[str, str] = {  # RealRestorer, arXiv 2603.25502, Table 4
@@ -63,12 +63,17 @@ class ClipFilter(Filter, Model, frozen=True):
     wanted: Literal["", "flare", "haze", "rain", "low_light", "blur", "reflection"] = ""
     min_wanted: Probability = 0.5
 
-    def open(self, device: str) -> Measure:
+    def prepare(self) -> Prepare:
+        """Return what makes of a photograph the network's input."""
+        pixels = open_pixels(self)
+        return lambda sample: pixels(sample.clean)
+
+    def open(self, device: str) -> Split:
         """Load the model, embed the prompts, and return the measure: scores with the image's embedding."""
         clip = open_clip_model(self, device)
         prompts = sorted({*TYPES.values(), *(prompt for choice in CHOICES.values() for prompt in choice)})
         texts = dict(zip(prompts, clip.texts(prompts), strict=True))
-        return lambda samples: _measure(samples, clip, texts)
+        return Split(self.prepare(), lambda pixels: _score(pixels, clip, texts))
 
     def judge(self, scores: Scores, recipe: Recipe | None = None) -> Verdict:
         """Drop as `not_a_photograph`, `poor_quality`, `not_<type>` or `shows_<type>`."""
@@ -83,8 +88,8 @@ class ClipFilter(Filter, Model, frozen=True):
         return verdict("clip", scores, f"shows_{shown}" if scores[f"is_{shown}"] > self.max_degraded else "")
 
 
-def _measure(samples: Sequence[Sample], clip: Clip, texts: Mapping[str, Embeddings]) -> list[Embedded]:
-    found = clip.images([sample.clean for sample in samples])
+def _score(pixels: Sequence[Pixels], clip: Clip, texts: Mapping[str, Embeddings]) -> list[Embedded]:
+    found = clip.images(pixels)
     return [Embedded(scores=_scores(one, texts, clip.scale), embedding=one.astype("<f2").tobytes()) for one in found]
 
 

@@ -8,12 +8,13 @@ section 3.1 and appendix A.2); its thresholds are not published, these are ours.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from filters import _rubric
-from filters._contract import Filter, Measure, Sample, Scores, verdict
+from filters._contract import Filter, Prepare, Sample, Scores, Split, verdict
 from filters._vlm import Ask, Question, Vlm, open_vlm, shown
 from storage.records import Image, Recipe, Verdict, level
 
@@ -51,10 +52,14 @@ class SeverityVlm(Filter, Vlm, frozen=True):
         """Return the checkpoint, or the name that a server knows the model by."""
         return {"weights": self.weights} if self.weights else {"model": self.model}
 
-    def open(self, device: str) -> Measure:
+    def prepare(self) -> Prepare:
+        """Return what makes of a sample the pictures the model is shown and the degradations it is asked about."""
+        return lambda sample: asked_of(sample, self.asked)
+
+    def open(self, device: str) -> Split:
         """Reach or load the model and return the measure: the grades of both sides for each degradation."""
         ask = open_vlm(self, device)
-        return lambda samples: grades(ask, samples, self.asked)
+        return Split(self.prepare(), lambda wanted: grades(ask, wanted))
 
     def judge(self, scores: Scores, recipe: Recipe | None = None) -> Verdict:
         """Drop as unreadable, clean_shows_<type>, invisible_<type>, mild_<type>, close_grades or off_level."""
@@ -82,20 +87,29 @@ class SeverityVlm(Filter, Vlm, frozen=True):
         return abs(degraded - GRADE_OF_LEVEL[level(recipe.severity)]) > self.tolerance
 
 
-def grades(ask: Ask, samples: Sequence[Sample], asked: str = "") -> list[Scores]:
-    """Return the grades of each sample; a sample without a degraded side is itself the image in question."""
-    wanted = [
-        (number, side, name)
-        for number, sample in enumerate(samples)
-        for name in _names(sample.recipe, asked)
-        for side in _sides(sample)
-    ]
-    pictures = {(number, side): shown(_sides(samples[number])[side]) for number, side, _ in wanted}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked about one sample: the grade of each picture, as the model is shown it, for each name."""
+
+    names: tuple[str, ...]
+    pictures: Mapping[str, Image]
+
+
+def asked_of(sample: Sample, asked: str = "") -> Asked:
+    """Return what is asked about a sample; one without a degraded side is itself the image in question."""
+    names = tuple(_names(sample.recipe, asked))
+    sides = _sides(sample) if names else {}
+    return Asked(names=names, pictures={side: shown(image) for side, image in sides.items()})
+
+
+def grades(ask: Ask, wanted: Sequence[Asked]) -> list[Scores]:
+    """Return the grades of each sample, `<side>_<name>`; all questions are asked at once."""
+    places = [(number, side, name) for number, one in enumerate(wanted) for name in one.names for side in one.pictures]
     questions = [
-        Question(images=(pictures[number, side],), prompt=_rubric.prompt(name)) for number, side, name in wanted
+        Question(images=(wanted[number].pictures[side],), prompt=_rubric.prompt(name)) for number, side, name in places
     ]
-    found: list[dict[str, float]] = [{} for _ in samples]
-    for (number, side, name), answer in zip(wanted, ask(questions), strict=True):
+    found: list[dict[str, float]] = [{} for _ in wanted]
+    for (number, side, name), answer in zip(places, ask(questions), strict=True):
         found[number][f"{side}_{name}"] = float(_rubric.grade(answer))
     return list(found)
 

@@ -94,9 +94,14 @@ def cluster_of(settings: Settings) -> "Cluster":
     silence_ray()  # before Ray is imported, which reads some of it then
     from tasks.remote import Cluster
 
-    workers = settings.run.workers or len(os.sched_getaffinity(0))
-    share = settings.run.gpus_per_actor
-    return Cluster(workers, os.environ.get("RAY_ADDRESS"), device=settings.run.device, gpus_per_actor=share)
+    run = settings.run
+    return Cluster(
+        run.workers or len(os.sched_getaffinity(0)),
+        os.environ.get("RAY_ADDRESS"),
+        device=run.device,
+        gpus_per_actor=run.gpus_per_actor,
+        preparers=run.preparers if run.device == "cuda" else 0,  # on the CPU they would take cores from the models
+    )
 
 
 def _build(

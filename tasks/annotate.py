@@ -1,12 +1,15 @@
 """Map: depth and segments of the clean images of one bucket, by the backends that the settings name."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, model_validator
 
 from storage import samples
@@ -17,7 +20,8 @@ from storage.shards import ShardWriter, read_member
 from tasks.annotators import Annotator, check_name, needs_weights, open_annotator
 from tasks.annotators.midas import Options as MidasOptions
 from tasks.annotators.sam2 import Options as Sam2Options
-from tasks.progress import finished, may_work_together, quarantined, working_on
+from tasks.preparing import Group, grouped, in_turn, writable
+from tasks.progress import finished, may_work_together, quarantined
 
 SCHEMA = pa.schema(
     [
@@ -67,6 +71,12 @@ class Options(BaseModel, frozen=True, extra="forbid"):
                 raise ValueError(f"the options of {name} are set, but no annotation is made by {name}")
         return self
 
+    @property
+    def batch(self) -> int:
+        """Images that go through the models together."""
+        chosen = [getattr(self, name).batch for name in {self.depth, self.segments} if needs_weights(name)]
+        return max([1, *map(int, chosen)])
+
     def open(self, kind: str, device: str) -> Annotator:
         """Return the annotator of a kind, loaded on `device`; raises ValueError if it makes another kind."""
         name = getattr(self, kind)
@@ -76,31 +86,37 @@ class Options(BaseModel, frozen=True, extra="forbid"):
         return annotator
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A group of images, uint8 (H, W, 3), with the annotations that need no weights: by kind, in the same order."""
+
+    keys: tuple[str, ...]
+    images: tuple[Image, ...]
+    made: Mapping[str, tuple[NDArray[Any], ...]]
+
+
 class Runner:
     """The two annotators, opened once; annotates work shards until it is dropped."""
 
     def __init__(self, options: Options, device: str) -> None:
+        self._options = options
         self._depth = options.open("depth", device)
         self._segments = options.open("segments", device)
-        self._batch = max(self._depth.batch, self._segments.batch)
 
-    def run(self, shard: WorkShard) -> ShardReport:
+    def run(self, shard: WorkShard, prepared: Iterable[Ready] | None = None) -> ShardReport:
         """Annotate one work shard.
 
         inputs: the stem of the bucket's clean images and, where not all are wanted, the table of scenes whose kept
         rows are. Publishes `<output>.tar` with `<key>.depth.png` (16 bits) and `<key>.segments.png`, and
-        `<output>.parquet` with one row per image.
+        `<output>.parquet` with one row per image. prepared: its groups; None prepares each when it is its turn.
         """
-        stem, lost = shard.inputs[0], quarantined(shard)
-        clean = _wanted(shard.inputs)
-        rows = [_blank(row["key"]) | {"reason": "crash"} for row in clean if row["key"] in lost]
+        lost = quarantined(shard)
+        rows = [_blank(row["key"]) | {"reason": "crash"} for row in _wanted(shard.inputs) if row["key"] in lost]
+        if prepared is None:
+            prepared = in_turn(groups(shard, self._options), partial(prepare, options=self._options), shard)
         with ShardWriter(Path(shard.output + ".tar")) as writer:
-            for group in self._groups(shard, [row for row in clean if row["key"] not in lost]):
-                images = []
-                for row in group:
-                    working_on(shard, row["key"])
-                    images.append(samples.decode_image(read_member(Path(stem + ".tar"), row["offset"], row["size"])))
-                rows += self._annotate([row["key"] for row in group], images, writer)
+            for ready in prepared:
+                rows += self._annotate(ready, writer)
         rows.sort(key=lambda row: str(row["key"]))
         write_table(Path(shard.output + ".parquet"), rows, SCHEMA)
         finished(shard)
@@ -109,15 +125,11 @@ class Runner:
         kept = len(rows) - sum(rejected.values())
         return ShardReport(shard=shard, kept=kept, rejected=dict(rejected), bytes=size, sha256=sha256)
 
-    def _groups(self, shard: WorkShard, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-        """Yield the rows that are annotated together."""
-        together = self._batch > 1 and may_work_together(shard)
-        count = self._batch if together else 1
-        return (rows[start : start + count] for start in range(0, len(rows), count))
-
-    def _annotate(self, keys: Sequence[str], images: Sequence[Image], writer: ShardWriter) -> list[Row]:
-        depths, segments = self._depth.annotate_all(images), self._segments.annotate_all(images)
-        return [self._stored(*made, writer) for made in zip(keys, depths, segments, strict=True)]
+    def _annotate(self, ready: Ready, writer: ShardWriter) -> list[Row]:
+        images = [writable(image) for image in ready.images]
+        depths = ready.made.get("depth") or self._depth.annotate_all(images)
+        segments = ready.made.get("segments") or self._segments.annotate_all(images)
+        return [self._stored(*made, writer) for made in zip(ready.keys, depths, segments, strict=True)]
 
     def _stored(self, key: str, depth: Plane, segments: Image, writer: ShardWriter) -> Row:
         members = {"depth.png": samples.encode_depth(depth), "segments.png": samples.encode_labels(segments)}
@@ -141,6 +153,25 @@ def open(options: Options, device: str) -> Runner:  # noqa: A001  (the name ever
 def run(shard: WorkShard, options: Options) -> ShardReport:
     """Annotate one work shard on the CPU; see `Runner.run`."""
     return open(options, "cpu").run(shard)
+
+
+def groups(shard: WorkShard, options: Options) -> list[Group]:
+    """Return the images of `shard` as they go through the models, quarantined ones left out."""
+    lost = quarantined(shard)
+    rows = [{**row, "stem": shard.inputs[0]} for row in _wanted(shard.inputs) if row["key"] not in lost]
+    return grouped(rows, options.batch if may_work_together(shard) else 1)
+
+
+def prepare(group: Group, options: Options) -> Ready:
+    """Return the decoded images of a group, annotated by whatever needs no weights."""
+    images = tuple(_image(row) for row in group.rows)
+    embedded = [kind for kind in ("depth", "segments") if not needs_weights(getattr(options, kind))]
+    made = {kind: tuple(options.open(kind, "cpu").annotate_all(images)) for kind in embedded}
+    return Ready(keys=group.keys, images=images, made=made)
+
+
+def _image(row: Mapping[str, Any]) -> Image:
+    return samples.decode_image(read_member(Path(row["stem"] + ".tar"), row["offset"], row["size"]))
 
 
 def _wanted(inputs: tuple[str, ...]) -> list[Row]:

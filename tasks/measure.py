@@ -1,23 +1,24 @@
 """Map: look at every clean image or every pair of a unit once, and store what the filters measured."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pydantic import BaseModel, SerializeAsAny
 
-from filters._contract import Embedded, Filter, Measure, Sample, scores_in
+from filters._contract import Embedded, Filter, Measure, Sample, Scores, Split, scores_in
 from storage import samples
 from storage.canonical import decode
 from storage.commits import sha256_of_output
 from storage.ledger import SCORES, read_table, write_table
 from storage.records import Image, Pair, ShardReport, WorkShard
 from storage.shards import read_member
-from tasks.progress import finished, quarantined, working_on
+from tasks.preparing import Group, grouped, in_turn, writable
+from tasks.progress import finished, may_work_together, quarantined
 
 BATCH = 8  # samples decoded at a time; a filter whose option `batch` is larger gets as many
 
@@ -31,20 +32,31 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     filters: dict[str, SerializeAsAny[Filter]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A group of images or pairs, decoded. made: filter -> what its `prepare` made of each.
+
+    samples: empty where every filter has what it needs, so that no pixels travel for nothing.
+    """
+
+    keys: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    made: Mapping[str, tuple[Any, ...]]
+
+
 class Runner:
     """Filters opened once; measures units until it is dropped."""
 
     def __init__(self, options: Options, device: str) -> None:
+        self._options = options
         self._measures: dict[str, Measure] = {name: item.open(device) for name, item in options.filters.items()}
-        self._batch = max([BATCH, *(getattr(item, "batch", BATCH) for item in options.filters.values())])
 
-    def run(self, shard: WorkShard) -> ShardReport:
-        """Measure one unit; see `run`."""
+    def run(self, shard: WorkShard, prepared: Iterable[Ready] | None = None) -> ShardReport:
+        """Measure one unit; see `run`. prepared: its groups; None prepares each when it is its turn."""
         lost = quarantined(shard)
-        rows: list[dict[str, Any]] = []
-        stream = _samples(shard.inputs, lost, shard)
-        while batch := list(islice(stream, self._batch)):
-            rows.extend(self._rows(batch))
+        if prepared is None:
+            prepared = in_turn(groups(shard, self._options), partial(prepare, options=self._options), shard)
+        rows = [row for ready in prepared for row in self._rows(ready)]
         rows.extend({"key": key, "reason": "crash", "scores": {}} for key in sorted(lost))
         schema = EMBEDDINGS if any("embedding" in row for row in rows) else SCHEMA
         write_table(Path(shard.output + ".parquet"), sorted(rows, key=lambda row: str(row["key"])), schema)
@@ -53,10 +65,13 @@ class Runner:
         rejected = {"crash": len(lost)} if lost else {}
         return ShardReport(shard=shard, kept=len(rows) - len(lost), rejected=rejected, bytes=size, sha256=sha256)
 
-    def _rows(self, batch: list[Sample]) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = [{"key": sample.key, "reason": "", "scores": {}} for sample in batch]
+    def _rows(self, ready: Ready) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = [{"key": key, "reason": "", "scores": {}} for key in ready.keys]
+        samples = [_writable(sample) for sample in ready.samples]
         for name, measure in self._measures.items():
-            for row, one in zip(rows, measure(batch), strict=True):
+            made = ready.made.get(name)
+            found = measure(samples) if made is None else _second_step(measure)(made)
+            for row, one in zip(rows, found, strict=True):
                 row["scores"].update({f"{name}.{score}": float(value) for score, value in scores_in(one).items()})
                 if isinstance(one, Embedded):
                     row["embedding"] = one.embedding
@@ -76,6 +91,21 @@ def run(shard: WorkShard, options: Options) -> ShardReport:
     return open(options, "cpu").run(shard)
 
 
+def groups(shard: WorkShard, options: Options) -> list[Group]:
+    """Return the images or pairs of `shard` as they are measured together, quarantined ones left out."""
+    sizes = [getattr(item, "batch", BATCH) for item in options.filters.values()]
+    return grouped(_rows_of(shard.inputs, quarantined(shard)), max([BATCH, *sizes]) if may_work_together(shard) else 1)
+
+
+def prepare(group: Group, options: Options) -> Ready:
+    """Return a group decoded, with what the filters that can do some of their work ahead make of it."""
+    image = lru_cache(maxsize=4)(_image)  # the variants of a photograph share its clean side
+    found = tuple(_sample(row, image) for row in group.rows)
+    first = {name: item.prepare() for name, item in options.filters.items()}
+    made = {name: tuple(map(step, found)) for name, step in first.items() if step is not None}
+    return Ready(keys=group.keys, samples=() if len(made) == len(first) else found, made=made)
+
+
 def read_scores(stems: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return key -> row of one unit that was measured in several passes: scores together, the first reason there is.
 
@@ -90,33 +120,44 @@ def read_scores(stems: Sequence[str]) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _samples(inputs: tuple[str, ...], lost: frozenset[str], shard: WorkShard) -> Iterator[Sample]:
+def _rows_of(inputs: tuple[str, ...], lost: frozenset[str]) -> list[dict[str, Any]]:
+    """Return what is to be measured, in order of work: key, where the clean image lies, and for pairs their row."""
     wanted: set[str] | None = None
     if inputs[-1].endswith(".parquet"):
         inputs, wanted = inputs[:-1], {row["key"] for row in read_table(Path(inputs[-1]))}
-    clean_stem = inputs[-1]
-    clean_rows = {row["key"]: row for row in read_table(Path(clean_stem + ".parquet")) if row["status"] == "kept"}
-
-    @lru_cache(maxsize=4)
-    def clean(key: str) -> Image:
-        row = clean_rows[key]
-        return samples.decode_image(read_member(Path(clean_stem + ".tar"), row["offset"], row["size"]))
-
+    table = read_table(Path(inputs[-1] + ".parquet"))
+    clean = {row["key"]: (inputs[-1], row["offset"], row["size"]) for row in table if row["status"] == "kept"}
     if len(inputs) == 1:
-        for key in sorted(set(clean_rows) - lost if wanted is None else wanted - lost):
-            working_on(shard, key)
-            yield Sample(key=key, clean=clean(key))
-        return
-    pairs_stem = inputs[0]
-    for row in read_table(Path(pairs_stem + ".parquet")):
-        if row["status"] == "made" and row["key"] not in lost and (wanted is None or row["key"] in wanted):
-            working_on(shard, row["key"])
-            yield _pair_sample(row, Path(pairs_stem + ".tar"), clean)
+        found = [{"key": key, "clean": place} for key, place in sorted(clean.items())]
+    else:
+        made = (row for row in read_table(Path(inputs[0] + ".parquet")) if row["status"] == "made")
+        found = [
+            {"key": row["key"], "clean": clean[row["key"][:24]], "pairs": inputs[0]}
+            | {name: row[name] for name in ("pair", "members")}
+            for row in made
+        ]
+    return [row for row in found if row["key"] not in lost and (wanted is None or row["key"] in wanted)]
 
 
-def _pair_sample(row: Mapping[str, Any], tar: Path, clean: Any) -> Sample:
+def _sample(row: Mapping[str, Any], image: Callable[[str, int, int], Image]) -> Sample:
+    if "pair" not in row:
+        return Sample(key=row["key"], clean=image(*row["clean"]))
     pair = decode(Pair, row["pair"].encode())
     members = {suffix.split(".")[0]: place for suffix, place in json.loads(row["members"]).items()}
-    degraded = samples.decode_image(read_member(tar, *members["degraded"]))
-    own = samples.decode_image(read_member(tar, *members["clean"])) if "clean" in members else clean(pair.key[:24])
-    return Sample(key=pair.key, clean=own, degraded=degraded, recipe=pair.recipe)
+    degraded = image(row["pairs"], *members["degraded"])
+    clean = image(row["pairs"], *members["clean"]) if "clean" in members else image(*row["clean"])
+    return Sample(key=pair.key, clean=clean, degraded=degraded, recipe=pair.recipe)
+
+
+def _image(stem: str, offset: int, size: int) -> Image:
+    return samples.decode_image(read_member(Path(f"{stem}.tar"), offset, size))
+
+
+def _second_step(measure: Measure) -> Callable[[Sequence[Any]], Sequence[Scores | Embedded]]:
+    assert isinstance(measure, Split), "what has a first step has a second one"
+    return measure.score
+
+
+def _writable(sample: Sample) -> Sample:
+    degraded = None if sample.degraded is None else writable(sample.degraded)
+    return replace(sample, clean=writable(sample.clean), degraded=degraded)

@@ -1,6 +1,7 @@
 """Units on Ray: the only code that imports it.
 
-Plain tasks for CPU stages, a pool of long-lived actors for stages with weights, at most 2 x workers in flight. Set the
+Plain tasks for CPU stages, a pool of long-lived actors for stages with weights, at most 2 x workers in flight. Where
+actors compute on GPUs, plain tasks beside them make ready what they are given: decoded, resized, normalised. Set the
 environment of `flows.quiet` before importing this module: Ray reads some of it at import.
 
 `ray.cancel` is not used: when it meets a task that is about to end, with or without `force`, Ray 2.60 aborts the driver
@@ -10,13 +11,14 @@ gone; on a given cluster the tasks of an abandoned wave run to their end.
 
 import contextlib
 import os
+import shutil
 import socket
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
@@ -28,14 +30,18 @@ from ray import exceptions
 
 from storage.errors import PairForgeError
 from storage.records import ShardReport
+from tasks.permits import permit, permitted
+from tasks.preparing import Ahead
+from tasks.progress import may_work_together
 from tasks.units import Done, InProcess, Interrupted, Opened, Unit, Workers, execute, pool_key, raise_if_stopped
 from tasks.watchdog import Watchdog
-from tasks.waves import POLL, Call, Lane, Outcome, Wave, WorkerDiedError
+from tasks.waves import POLL, Call, Lane, Outcome, PreparerDiedError, Wave, WorkerDiedError
 
 __all__ = ["Cluster", "InProcess", "Interrupted", "Unit", "Workers", "execute"]
 
 QUEUE = 2  # calls per worker: one runs, one is already there when it ends
 OBJECT_STORE = 100 * 2**20  # bytes; only URIs and reports pass through it
+PREPARED_STORE = 2 * 2**30  # bytes, where groups of images do; what has no room is spilled to disk by Ray
 ENVIRONMENT = {  # of the workers
     "OMP_NUM_THREADS": "1",
     # glibc hands what is freed back to the system at once, and new arrays cost a page fault for each 4 kB: 3 to 7 %
@@ -51,16 +57,24 @@ class Cluster:
 
     Enter it in the main thread: Ray's processes die with the thread that started them. `run` may be called from any.
     device: "cpu", or "cuda" to spread actors over the GPUs, each taking `gpus_per_actor` of one: at a half two share
-    one, so that it computes while one decodes.
+    one, so that it computes while one writes. preparers: plain tasks that make groups ready for each actor; without any
+    it does so itself, which on a CPU is as quick.
     """
 
     def __init__(
-        self, workers: int, address: str | None = None, *, device: str = "cpu", gpus_per_actor: float = 0.5
+        self,
+        workers: int,
+        address: str | None = None,
+        *,
+        device: str = "cpu",
+        gpus_per_actor: float = 0.5,
+        preparers: int = 0,
     ) -> None:
         self.workers = workers
         self._address = address
         self._device = device
         self._gpus_per_actor = gpus_per_actor
+        self._preparers = preparers
         self._pools: dict[str, _Pool] = {}
         self._abandoned: set[Call] = set()
         self._turn = threading.Lock()  # of the waves that use actors: one at a time
@@ -89,7 +103,7 @@ class Cluster:
         with contextlib.ExitStack() as stack:
             if any(unit.actor for unit in units):
                 stack.enter_context(self._taken(stop))
-            tasks = _Tasks(QUEUE * self.workers, stack.enter_context(_permit(self._session)), self._abandoned)
+            tasks = _Tasks(QUEUE * self.workers, stack.enter_context(permit(self._session)), self._abandoned)
             return Wave(units, _Ray(self, tasks), on_done, stop).run()
 
     def retire(self, stage: str) -> None:
@@ -103,7 +117,8 @@ class Cluster:
         key = pool_key(unit)
         if key not in self._pools:
             gpus = self._gpus_per_actor if self._device == "cuda" else 0.0
-            self._pools[key] = _Pool(unit.stage, unit.options, [self._device] * self._actors(), gpus)
+            devices = [self._device] * self._actors()
+            self._pools[key] = _Pool(unit.stage, unit.options, devices, gpus=gpus, preparers=self._preparers)
         return self._pools[key]
 
     def _connect(self, owned: dict[str, str]) -> Path | None:
@@ -112,7 +127,8 @@ class Cluster:
         # Ray puts the driver's working folder first on the workers' path: it must be that of our packages.
         with contextlib.chdir(Path(__file__).parents[1]), _environment(**ENVIRONMENT, **owned):
             if self._address is None:
-                local = {"num_cpus": self.workers, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+                store = _room(PREPARED_STORE) if self._preparers else OBJECT_STORE
+                local = {"num_cpus": self.workers, "object_store_memory": store, "include_dashboard": False}
                 return Path(ray.init(address="local", **local, **quiet).address_info["session_dir"])
             try:
                 _probe(self._address)
@@ -180,9 +196,9 @@ class _Ray:
 class _Tasks:
     """Plain Ray tasks, one CPU each."""
 
-    def __init__(self, limit: int, permit: Path | None, abandoned: set[Call]) -> None:
+    def __init__(self, limit: int, allowed: Path | None, abandoned: set[Call]) -> None:
         self._limit = limit
-        self._permit = permit
+        self._permit = allowed
         self._abandoned = abandoned
         self._flying: set[Call] = set()
         self._remote = ray.remote(num_cpus=1, max_retries=0)(_work)
@@ -214,21 +230,29 @@ class _Member:
     actor: Any
     device: str
     calls: deque[Call] = field(default_factory=deque)
+    begun: int = 0  # calls, ended ones too
 
 
 class _Pool:
     """Actors that hold the weights of one stage, one per entry of `devices`, made when first needed.
 
     They take no CPU in Ray's books: with one each they would leave none for the plain tasks beside them. gpus: of each;
-    Ray shows an actor only the GPU it was given, on whichever node.
+    Ray shows an actor only the GPU it was given, on whichever node. preparers: of each.
     """
 
-    def __init__(self, stage: str, options: BaseModel, devices: list[str], gpus: float = 0.0) -> None:
-        self._stage = stage
-        self._options = options
+    def __init__(
+        self, stage: str, options: BaseModel, devices: list[str], *, gpus: float = 0.0, preparers: int = 0
+    ) -> None:
+        self._arguments = (stage, options, preparers)
         self._free = devices[::-1]
         self._members: list[_Member] = []
-        self._remote = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Actor)
+        self._remote = ray.remote(
+            num_cpus=0,
+            num_gpus=gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=QUEUE if preparers else 1,  # what waits for its turn has its images made ready
+        )(_Actor)
 
     def has_room(self) -> bool:
         return bool(self._free) or any(len(member.calls) < QUEUE for member in self._members)
@@ -237,10 +261,11 @@ class _Pool:
         member = min(self._members, key=lambda member: len(member.calls), default=None)
         if member is None or (member.calls and self._free):
             device = self._free.pop()
-            member = _Member(self._remote.remote(self._stage, self._options, device), device)
+            member = _Member(self._remote.remote(*self._arguments, device), device)
             self._members.append(member)
-        call = member.actor.run.remote(unit)
+        call = member.actor.run.remote(unit, member.begun)
         member.calls.append(call)
+        member.begun += 1
         return call
 
     def finish(self, call: Call) -> None:
@@ -270,46 +295,76 @@ class _Pool:
 
 
 class _Actor:
-    """On the worker: a stage with its weights loaded. What loading raised is raised by the calls, as itself."""
+    """On the worker: a stage with its weights loaded. What loading raised is raised by the calls, as itself.
 
-    def __init__(self, stage: str, options: BaseModel, device: str) -> None:
+    Calls compute one at a time, in the order of their numbers; up to `preparers` groups of each that was begun are made
+    ready by plain tasks ahead of their turn.
+    """
+
+    def __init__(self, stage: str, options: BaseModel, preparers: int, device: str) -> None:
         cv2.setNumThreads(1)
+        self._preparers = preparers
+        self._prepare = ray.remote(num_cpus=1, max_retries=0)(_prepare)
+        self._turn, self._next = threading.Condition(), 0
         self._opened: Opened | Exception
         try:
             self._opened = import_module(stage).open(options, device)
         except Exception as error:
             self._opened = error
 
-    def run(self, unit: Unit) -> tuple[ShardReport, float]:
-        if isinstance(self._opened, Exception):
-            raise self._opened
-        return _timed(unit, self._opened)
+    def run(self, unit: Unit, number: int) -> tuple[ShardReport, float]:
+        try:
+            if isinstance(self._opened, Exception):
+                raise self._opened
+            prepared = self._ahead(unit)
+            self._await_turn(number)
+            return _timed(unit, self._opened, prepared)
+        finally:
+            self._await_turn(number)  # also where nothing could be begun: turns end in their order
+            with self._turn:
+                self._next += 1
+                self._turn.notify_all()
+
+    def _ahead(self, unit: Unit) -> Iterable[Any] | None:
+        """Begin to make the groups of `unit` ready elsewhere; not after a death: here it is known which image it is."""
+        if not self._preparers or not may_work_together(unit.shard):
+            return None
+        groups = import_module(unit.stage).groups(unit.shard, unit.options)
+        begin = partial(self._prepare.remote, unit.stage, unit.options)
+        return Ahead(groups, begin=begin, result=_prepared, count=self._preparers)
+
+    def _await_turn(self, number: int) -> None:
+        with self._turn:
+            self._turn.wait_for(lambda: self._next == number)
 
 
-def _work(unit: Unit, permit: Path | None) -> tuple[ShardReport, float]:
-    """On the worker: one unit of a CPU stage, for as long as `permit` is there."""
+def _prepare(stage: str, options: BaseModel, group: Any) -> Any:  # a group, and what is made of it, are the stage's
+    """On a worker beside the actor: one group, made ready."""
     cv2.setNumThreads(1)
-    if permit is None:
-        return _timed(unit, None)
-    if not permit.exists():
-        raise Interrupted("the wave of this unit was abandoned")
-    ended = threading.Event()
-    threading.Thread(target=_exit_without, args=(permit, ended), daemon=True).start()
+    return import_module(stage).prepare(group, options)
+
+
+def _prepared(call: Call) -> Any:
     try:
+        return ray.get(call)
+    except exceptions.RayTaskError as error:
+        raise _as_itself(error) from error
+    except exceptions.OutOfMemoryError as error:
+        raise PreparerDiedError(True) from error
+    except (*DEATHS, exceptions.ObjectLostError) as error:
+        raise PreparerDiedError(False) from error
+
+
+def _work(unit: Unit, allowed: Path | None) -> tuple[ShardReport, float]:
+    """On the worker: one unit of a CPU stage, for as long as its permit is there."""
+    cv2.setNumThreads(1)
+    with permitted(allowed):
         return _timed(unit, None)
-    finally:
-        ended.set()
 
 
-def _exit_without(permit: Path, ended: threading.Event) -> None:
-    while not ended.wait(POLL):
-        if not permit.exists():
-            os._exit(1)
-
-
-def _timed(unit: Unit, opened: Opened | None) -> tuple[ShardReport, float]:
+def _timed(unit: Unit, opened: Opened | None, prepared: Iterable[Any] | None = None) -> tuple[ShardReport, float]:
     begun = time.monotonic()
-    return execute(unit, opened), time.monotonic() - begun
+    return execute(unit, opened, prepared), time.monotonic() - begun
 
 
 def _as_itself(error: Any) -> Exception:  # Any: a RayTaskError; Ray's types are not followed
@@ -335,18 +390,11 @@ def _temporary() -> Path:
     return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray"  # noqa: S108
 
 
-@contextlib.contextmanager
-def _permit(session: Path | None) -> Iterator[Path | None]:
-    """Make the file that lets the tasks of a wave go on, for as long as the block; none without a local session."""
-    if session is None:
-        yield None
-        return
-    permit = session / f"permit-{uuid.uuid4().hex}"
-    permit.touch()
-    try:
-        yield permit
-    finally:
-        permit.unlink(missing_ok=True)
+def _room(wanted: int) -> int:
+    """Return the bytes of an object store: `wanted`, if half of the free shared memory holds as much."""
+    shared = Path("/dev/shm")  # noqa: S108
+    free = shutil.disk_usage(shared).free if shared.is_dir() else 0
+    return max(OBJECT_STORE, min(wanted, free // 2))
 
 
 @contextlib.contextmanager

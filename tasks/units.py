@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from pydantic import BaseModel
 
@@ -27,8 +27,8 @@ class Unit:
     """One work shard with the stage that does it.
 
     stage: a module, such as "tasks.degrade", with `run(shard, options)`; where `actor` is true, with
-    `open(options, device)` instead, which loads weights and returns an object with `run(shard)`. cost: relative size;
-    the largest are begun first.
+    `open(options, device)` instead, which loads weights and returns what is `Opened`, and with the two functions that
+    `tasks.preparing` speaks of. cost: relative size; the largest are begun first.
     """
 
     stage: str
@@ -41,8 +41,8 @@ class Unit:
 class Opened(Protocol):
     """What `open(options, device)` of a stage with weights returns."""
 
-    def run(self, shard: WorkShard) -> ShardReport:
-        """Do `shard` and return its report."""
+    def run(self, shard: WorkShard, prepared: Iterable[Any] | None = None) -> ShardReport:
+        """Do `shard` and return its report. prepared: its groups, made ready; None: it prepares them itself."""
         ...
 
 
@@ -76,10 +76,10 @@ class Workers(Protocol):
         ...
 
 
-def execute(unit: Unit, opened: Opened | None = None) -> ShardReport:
+def execute(unit: Unit, opened: Opened | None = None, prepared: Iterable[Any] | None = None) -> ShardReport:
     """Run `unit` in this process, by its opened stage where it has one, write the commit and log one line."""
     begun = time.monotonic()
-    report = opened.run(unit.shard) if opened else import_module(unit.stage).run(unit.shard, unit.options)
+    report = opened.run(unit.shard, prepared) if opened else import_module(unit.stage).run(unit.shard, unit.options)
     write_commit(report)
     log_shard(report, seconds=time.monotonic() - begun)
     return report

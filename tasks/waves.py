@@ -24,12 +24,23 @@ Call = Any  # a handle of the engine's, hashable
 Outcome = tuple[ShardReport, float] | Exception
 
 
-class WorkerDiedError(Exception):
-    """The process of a worker ended. starved: the system ended it because memory ran out."""
+class DiedError(Exception):
+    """A process that worked on a unit ended. starved: the system ended it because memory ran out."""
 
     def __init__(self, starved: bool) -> None:
-        super().__init__("out of memory" if starved else "the worker died")
+        super().__init__(starved)
         self.starved = starved
+
+    def __str__(self) -> str:
+        return "out of memory" if self.starved else "the worker died"
+
+
+class WorkerDiedError(DiedError):
+    """It was the worker itself: what was in flight on it is lost."""
+
+
+class PreparerDiedError(DiedError):
+    """It was one that made images ready for the worker, which lives and keeps its weights."""
 
 
 class Lane(Protocol):
@@ -163,9 +174,9 @@ class Wave:
 
     def _fail(self, job: _Job, error: Exception) -> None:
         shard = job.unit.shard
-        if isinstance(error, MemoryError) or (isinstance(error, WorkerDiedError) and error.starved):
+        if isinstance(error, MemoryError) or (isinstance(error, DiedError) and error.starved):
             self._starve(job, error)
-        elif isinstance(error, WorkerDiedError):
+        elif isinstance(error, DiedError):
             self._retries.died(shard, error)
             self._again(job)
         elif isinstance(error, TransientError):

@@ -3,14 +3,19 @@
 import errno
 import os
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from storage.errors import SourceError, TransientError
 from storage.records import ShardReport, WorkShard
+from tasks.preparing import Group, grouped
 from tasks.progress import finished, quarantined, working_on
 
 
@@ -21,6 +26,9 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     dies_once: tuple[str, ...] = ()  # only the first time
     raises: str = ""
     seconds: float = 0.0  # per key
+    prepare_dies_once: tuple[str, ...] = ()  # what prepares these keys is killed, the first time
+    prepare_raises: tuple[str, ...] = ()
+    prepare_seconds: float = 0.0  # per key
 
 
 def run(shard: WorkShard, options: Options) -> ShardReport:
@@ -43,6 +51,15 @@ def run(shard: WorkShard, options: Options) -> ShardReport:
     return ShardReport(shard=shard, kept=len(kept), rejected=crashes, bytes=len(text), sha256=sha256(text).hexdigest())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A key made ready: by which process, and something large."""
+
+    key: str
+    process: int
+    pixels: NDArray[np.uint8]
+
+
 class Model:
     """The stage with weights: notes each loading."""
 
@@ -50,10 +67,34 @@ class Model:
         self._options = options
         self._name = f"{os.getpid()}-{time.monotonic_ns()}-{device}"
 
-    def run(self, shard: WorkShard) -> ShardReport:
-        """Do `shard`, noting which model did."""
+    def run(self, shard: WorkShard, prepared: Iterable[Ready] | None = None) -> ShardReport:
+        """Do `shard`, noting which model did, and of what was prepared elsewhere when it computed on it."""
         note(shard, self._name, suffix="model")
-        return run(shard, self._options)
+        for ready in prepared or ():
+            begun = time.time()
+            time.sleep(self._options.seconds)
+            note(shard, f"{ready.key} {begun} {time.time()} {ready.process} {ready.pixels.sum()}", suffix="computed")
+        return run(shard, self._options.model_copy(update={"seconds": 0.0}) if prepared else self._options)
+
+
+def groups(shard: WorkShard, options: Options) -> list[Group]:
+    """Return each key of `shard` as a group of its own."""
+    return grouped([{"key": key, "output": shard.output} for key in shard.inputs], 1)
+
+
+def prepare(group: Group, options: Options) -> Ready:
+    """Take the time that preparing takes, and note when."""
+    ((key,), (row,)) = group.keys, group.rows
+    begun, died = time.time(), Path(f"{row['output']}.{key}.died")
+    time.sleep(options.prepare_seconds)
+    if key in options.prepare_raises:
+        raise SourceError("not_an_image", f"{key} is not an image")
+    if key in options.prepare_dies_once and not died.exists():
+        died.touch()
+        os._exit(1)
+    with Path(f"{row['output']}.prepared").open("a") as file:
+        file.write(f"{key} {begun} {time.time()}\n")
+    return Ready(key=key, process=os.getpid(), pixels=np.full((512, 512, 3), int(key[:-1]), np.uint8))
 
 
 def open(options: Options, device: str) -> Model:  # noqa: A001 (the contract)
