@@ -70,6 +70,11 @@ class Filter(BaseModel, frozen=True, extra="forbid"):
     by_default: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def looks_at(self) -> Literal["image", "pair"]:
+        """What it looks at with these options."""
+        return self.subject
+
     def measuring(self) -> Self:
         """Return this filter with its thresholds at their defaults: what decides the scores and nothing else."""
         return type(self)(**{name: getattr(self, name) for name in self.measures_with})

@@ -27,11 +27,11 @@ Grade = Annotated[int, Field(ge=1, le=5)]
 class SeverityVlm(Filter, Vlm, frozen=True):
     """Bounds on grades; the model and how it is reached stand beside them, see `filters._vlm.Vlm`.
 
-    asked: the degradation that images and pairs without a recipe are asked about; empty asks nothing of them. visible:
-    best grade at which a synthetic degradation counts as seen. tolerance: how far the grade of a local degradation may
-    lie from its level's; the model agrees with people only weakly (arXiv 2603.25502 section 4). severe: best grade of a
-    real image that is degraded enough. clean: least grade of the clean side. difference: least number of grades between
-    the sides.
+    asked: the degradation that photographs really show, which are then looked at instead of pairs; a build takes it
+    from `source.shows`. visible: best grade at which a synthetic degradation counts as seen. tolerance: how far the
+    grade of a local degradation may lie from its level's; the model agrees with people only weakly (arXiv 2603.25502
+    section 4). severe: best grade of a real image that is degraded enough. clean: least grade of the clean side.
+    difference: least number of grades between the sides.
     """
 
     subject: ClassVar[Literal["image", "pair"]] = "pair"
@@ -47,6 +47,11 @@ class SeverityVlm(Filter, Vlm, frozen=True):
     severe: Grade = 3
     clean: Grade = 4
     difference: Annotated[int, Field(ge=0, le=4)] = 1
+
+    @property
+    def looks_at(self) -> Literal["image", "pair"]:
+        """Photographs where it is asked about what they really show, else pairs."""
+        return "image" if self.asked else self.subject
 
     def models(self) -> dict[str, str]:
         """Return the checkpoint, or the name that a server knows the model by."""

@@ -11,28 +11,14 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6,
 
 def dataset_card(settings: Settings, shards: Sequence[PublishedFile], licences: Mapping[str, int]) -> str:
     """Return the card, Markdown with a YAML head. licences: licence -> kept photographs under it."""
-    codec, pairs = settings.pack.codec, sum(entry.pairs for entry in shards)
-    by_name = sum((Counter(entry.counts) for entry in shards), Counter[str]())
+    about = _collection(settings, licences) if settings.source.shows else _pairs(settings, shards)
+    samples = sum(licences.values()) if settings.source.shows else sum(entry.pairs for entry in shards)
     return "\n".join(
         [
-            *_head(settings, shards, pairs, licences),
+            *_head(settings, shards, samples, licences),
             f"# {settings.dataset.name}",
             "",
-            f"{pairs} aligned (clean, degraded) image pairs for training image restoration, made by PairForge.",
-            "",
-            "| degradation | pairs |",
-            "|---|---:|",
-            *(f"| {name} | {count} |" for name, count in sorted(by_name.items())),
-            "",
-            "## What a sample holds",
-            "",
-            f"`<key>.clean.{codec}` and `<key>.degraded.{codec}`: lossless, of one size, aligned.",
-            "",
-            "`<key>.json`: the source and its licence, the recipe (every parameter that was drawn, so that the",
-            "degraded image can be made again byte for byte), the instruction and what the filters measured.",
-            "",
-            "`annotations/` holds, under the same keys, what replay reads beside the clean image. `ledger/` says why",
-            "every photograph and every pair was kept or dropped. `manifest.json` has the sha256 of every file.",
+            *about,
             "",
             "## Licences of the photographs",
             "",
@@ -44,9 +30,45 @@ def dataset_card(settings: Settings, shards: Sequence[PublishedFile], licences: 
     )
 
 
-def _head(settings: Settings, shards: Sequence[PublishedFile], pairs: int, licences: Mapping[str, int]) -> list[str]:
+def _pairs(settings: Settings, shards: Sequence[PublishedFile]) -> list[str]:
+    codec, pairs = settings.pack.codec, sum(entry.pairs for entry in shards)
+    by_name = sum((Counter(entry.counts) for entry in shards), Counter[str]())
+    return [
+        f"{pairs} aligned (clean, degraded) image pairs for training image restoration, made by PairForge.",
+        "",
+        "| degradation | pairs |",
+        "|---|---:|",
+        *(f"| {name} | {count} |" for name, count in sorted(by_name.items())),
+        "",
+        "## What a sample holds",
+        "",
+        f"`<key>.clean.{codec}` and `<key>.degraded.{codec}`: lossless, of one size, aligned.",
+        "",
+        "`<key>.json`: the source and its licence, the recipe (every parameter that was drawn, so that the",
+        "degraded image can be made again byte for byte), the instruction and what the filters measured.",
+        "",
+        "`annotations/` holds, under the same keys, what replay reads beside the clean image. `ledger/` says why",
+        "every photograph and every pair was kept or dropped. `manifest.json` has the sha256 of every file.",
+    ]
+
+
+def _collection(settings: Settings, licences: Mapping[str, int]) -> list[str]:
+    shows, codec = settings.source.shows, settings.pack.codec
+    return [
+        f"{sum(licences.values())} photographs that really show {shows}, collected by PairForge. There are no pairs.",
+        "",
+        f"`photographs/{shows}/<key>.{codec}`: as decoded to sRGB, lossless, without metadata.",
+        "",
+        "`ledger/` says where each comes from, what was measured and why every other photograph was dropped.",
+        "`manifest.json` has the sha256 of every file.",
+    ]
+
+
+def _head(settings: Settings, shards: Sequence[PublishedFile], samples: int, licences: Mapping[str, int]) -> list[str]:
     splits = sorted({entry.name.removeprefix("shards/").rsplit("-", 1)[0] for entry in shards})
     files = [f"      - split: {split}\n        path: shards/{split}-*.tar" for split in splits]
+    if settings.source.shows:
+        files = [f"      - split: test\n        path: photographs/{settings.source.shows}/*"]
     return [
         "---",
         f"license: {_licence(licences)}",
@@ -54,10 +76,10 @@ def _head(settings: Settings, shards: Sequence[PublishedFile], pairs: int, licen
         "task_categories:",
         "  - image-to-image",
         "size_categories:",
-        f"  - {size_category(pairs)}",
+        f"  - {size_category(samples)}",
         "tags:",
         "  - image-restoration",
-        "  - webdataset",
+        "  - imagefolder" if settings.source.shows else "  - webdataset",
         "configs:",
         "  - config_name: default",
         "    data_files:",
@@ -67,9 +89,9 @@ def _head(settings: Settings, shards: Sequence[PublishedFile], pairs: int, licen
     ]
 
 
-def size_category(pairs: int) -> str:
+def size_category(samples: int) -> str:
     """Return the hub's name for a dataset of that many samples."""
-    return next((name for limit, name in SIZES if pairs < limit), "n>10M")
+    return next((name for limit, name in SIZES if samples < limit), "n>10M")
 
 
 def _licence(licences: Mapping[str, int]) -> str:

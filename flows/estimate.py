@@ -51,15 +51,18 @@ class Estimate:
     by_degradation: Mapping[str, int]
 
 
-def estimate(probes: Sequence[Probe], *, files: int, options: MixtureOptions, workers: int) -> Estimate:
-    """Return what a build of `files` files takes, of which `probes` were tried: at least one."""
+def estimate(probes: Sequence[Probe], *, files: int, options: MixtureOptions | None, workers: int) -> Estimate:
+    """Return what a build of `files` files takes, of which `probes` were tried: at least one.
+
+    options: None for a collection, which publishes the photographs it keeps and makes no pairs.
+    """
     rng = np.random.Generator(np.random.PCG64(0))
     kept = [probe for probe in probes if not probe.reason]
     tried = [pair for probe in kept for pair in probe.pairs]
     unseen = files - len(probes)
     images = len(kept) + _kept_of(unseen, len(kept), len(probes), rng)
-    by_name = {name: _planned(images, name, options) for name in options.shares()}
-    planned = np.sum(list(by_name.values()), axis=0, dtype=np.float64)
+    by_name = {name: _planned(images, name, options) for name in options.shares()} if options else {}
+    planned = np.sum([np.zeros(DRAWS), *by_name.values()], axis=0, dtype=np.float64)
     passed = sum(not pair.reason for pair in tried)
     # The pairs that were tried are like those of the build, but none of them: their seeds differ.
     pairs = _kept_of(planned.astype(np.int64), passed, len(tried), rng)
@@ -72,6 +75,8 @@ def estimate(probes: Sequence[Probe], *, files: int, options: MixtureOptions, wo
         name: _total(np.array([getattr(probe, name) for probe in probes]), unseen, rng) for name in ("seconds", "work")
     }
     size = pairs * (a_pair["published"] + LEDGER_BYTES)
+    if options is None:
+        size = _total(np.array([0 if probe.reason else probe.work for probe in probes]), unseen, rng)
     work = photographs["work"] + planned * a_pair["work"]
     stages = photographs["seconds"] + planned * a_pair["seconds"]
     seconds = rng.uniform(*FIXED_SECONDS, DRAWS) + stages * rng.uniform(*OVERHEAD, DRAWS)

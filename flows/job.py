@@ -8,11 +8,12 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from flows.collection import kept_photographs
 from flows.pipeline import Pipeline
 from flows.report import write_report
 from flows.settings import Settings
@@ -66,27 +67,22 @@ def run_job(settings: Settings, run_units: RunUnits, observer: Observer, *, vers
     tables, unreadable = pipeline.photographs.by_bucket(pipeline.photographs.crawl())
     cleaned = pipeline.clean(tables)
     scenes = pipeline.judge_images(cleaned, pipeline.measure_images(cleaned))
-    annotated = pipeline.annotate(cleaned, scenes)
-    plans, totals = pipeline.plan(scenes, annotated)
-    units = pipeline.measure_pairs(plans, pipeline.degrade(plans, cleaned, annotated), cleaned)
     shutil.rmtree(pipeline.work / "publish", ignore_errors=True)
-    filters, bits = settings.filters_of("pair"), pipeline.bits(totals)
-    judged = judge_pairs(units, cleaned, pipeline.surplus, filters=filters, bits=bits, work=pipeline.work)
-    packed = pipeline.pack(judged.shards)
-    images = _write_images(pipeline.work, unreadable, cleaned, scenes, annotated)
+    made = (_collect if settings.source.shows else _make_pairs)(pipeline, cleaned, scenes)
+    images = _write_images(pipeline.work, unreadable, cleaned, scenes, made.annotated)
     staged = stage_version(
         settings,
-        [report.shard.output for report in packed],
-        [*judged.ledger, *images.parts],
+        made.packed,
+        [*made.ledger, *images.parts],
         images.licences,
-        layout={"buckets": pipeline.photographs.buckets, **{f"{split}_bits": number for split, number in bits.items()}},
+        layout={"buckets": pipeline.photographs.buckets, **made.layout},
         models=pipeline.models,
+        photographs=made.photographs,
     )
     changed = put_in_place(root, staged, expected=version)
     write_report(root)
     note_finished(settings, staged.manifest.dataset_version, state)
-    pairs = {"kept": judged.kept, **judged.rejected}
-    return Outcome(root=root, manifest=staged.manifest, images=images.counts, pairs=pairs, unchanged=not changed)
+    return Outcome(root=root, manifest=staged.manifest, images=images.counts, pairs=made.pairs, unchanged=not changed)
 
 
 def note_finished(settings: Settings, version: int, state: Mapping[str, str] | None = None) -> None:
@@ -102,6 +98,40 @@ def note_finished(settings: Settings, version: int, state: Mapping[str, str] | N
 def _state(pipeline: Pipeline) -> dict[str, str]:
     settings, models = pipeline.settings.digest(), digest(pipeline.models)
     return {"settings": settings, "code": code(), "files": pipeline.photographs.digest(), "models": models}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What was made of the scenes. packed: stems of shards. ledger: its parts. pairs: counts, as in Outcome."""
+
+    pairs: Mapping[str, int]
+    packed: Sequence[str] = ()
+    ledger: Sequence[Path] = ()
+    layout: Mapping[str, int] = field(default_factory=dict)
+    annotated: Mapping[int, ShardReport] = field(default_factory=dict)
+    photographs: Mapping[str, Path] = field(default_factory=dict)
+
+
+def _make_pairs(pipeline: Pipeline, cleaned: Mapping[int, ShardReport], scenes: Mapping[int, Path]) -> _Made:
+    annotated = pipeline.annotate(cleaned, scenes)
+    plans, totals = pipeline.plan(scenes, annotated)
+    units = pipeline.measure_pairs(plans, pipeline.degrade(plans, cleaned, annotated), cleaned)
+    filters, bits = pipeline.settings.filters_of("pair"), pipeline.bits(totals)
+    judged = judge_pairs(units, cleaned, pipeline.surplus, filters=filters, bits=bits, work=pipeline.work)
+    return _Made(
+        pairs={"kept": judged.kept, **judged.rejected},
+        packed=[report.shard.output for report in pipeline.pack(judged.shards)],
+        ledger=judged.ledger,
+        layout={f"{split}_bits": number for split, number in bits.items()},
+        annotated=annotated,
+    )
+
+
+def _collect(pipeline: Pipeline, cleaned: Mapping[int, ShardReport], scenes: Mapping[int, Path]) -> _Made:
+    settings = pipeline.settings
+    shows, codec, work = settings.source.shows, settings.pack.codec, pipeline.work / "publish"
+    found = kept_photographs(cleaned, scenes, shows=shows, codec=codec, work=work)
+    return _Made(pairs={"kept": 0}, photographs=found)
 
 
 class _Nobody:
@@ -126,7 +156,9 @@ def _write_images(
     counts, licences, parts = Counter[str](), Counter[str](), list[Path]()
     for part, buckets in groupby(sorted(cleaned), key=lambda bucket: bucket // BUCKETS_PER_PART):
         rows = [
-            row for bucket in buckets for row in _image_rows(bucket, cleaned[bucket], scenes[bucket], annotated[bucket])
+            row
+            for bucket in buckets
+            for row in _image_rows(bucket, cleaned[bucket], scenes[bucket], annotated.get(bucket))
         ]
         licences.update(row["licence"] for row in rows if row["status"] == "kept")
         parts.append(_write_image_part(work, f"images-{part:06d}", rows, counts))
@@ -145,9 +177,10 @@ def _write_image_part(work: Path, name: str, rows: Sequence[Row], counts: Counte
     return path
 
 
-def _image_rows(bucket: int, cleaned: ShardReport, scenes: Path, annotated: ShardReport) -> Iterator[Row]:
+def _image_rows(bucket: int, cleaned: ShardReport, scenes: Path, annotated: ShardReport | None) -> Iterator[Row]:
     judged = {row["key"]: row for row in read_table(scenes)}
-    bare = {row["key"]: row["reason"] for row in read_table(Path(annotated.shard.output + ".parquet")) if row["reason"]}
+    made = read_table(Path(annotated.shard.output + ".parquet")) if annotated else []
+    bare = {row["key"]: row["reason"] for row in made if row["reason"]}
     for row in read_table(Path(cleaned.shard.output + ".parquet")):
         full = {**_blank_image(), **row, "bucket": bucket, "stage": row.get("stage") or "clean"}
         scene = judged.get(row["key"]) if row["status"] == "kept" else None

@@ -107,7 +107,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _remove_what_is_not_in(root: Path, names: set[str]) -> None:
-    for folder in ("shards", "annotations", "ledger"):
-        for file in sorted((root / folder).glob("*")):
-            if f"{folder}/{file.name}" not in names:
+    for folder in ("shards", "annotations", "ledger", "photographs"):
+        for file in sorted((root / folder).rglob("*")):
+            if file.is_file() and file.relative_to(root).as_posix() not in names:
                 file.unlink()

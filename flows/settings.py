@@ -6,12 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 import degradations
 import filters
 from degradations._contract import Options as DegradationOptions
 from filters._contract import Filter
+from filters.clip import TYPES as REAL_TYPES
 from flows.tables import fields_at, read_table, sentence
 from storage.canonical import digest, plain
 from storage.errors import SettingsError
@@ -21,6 +22,13 @@ from tasks.clean import Options as CleanOptions
 from tasks.mixture import Options as MixtureOptions
 from tasks.pack import Options as PackOptions
 
+
+def _degradation(name: str) -> str:
+    if name and name not in degradations.names():
+        raise ValueError(f"no degradation is called {name!r}; there are {', '.join(degradations.names())}")
+    return name
+
+
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 PLACES = frozenset({"output", "folder", "patterns", "answers"})  # options that are paths
 WEIGHTS = "weights"  # what the name of an option ends in that names weights: a path, or hub-id@revision
@@ -29,9 +37,14 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class SourceSettings(BaseModel, frozen=True, extra="forbid"):
-    """Where the photographs are. limit: take only so many of them, chosen by hash; 0 takes all."""
+    """Where the photographs are. limit: take only so many of them, chosen by hash; 0 takes all.
+
+    shows: the degradation that they really show. The build is then a collection: it keeps the photographs that show it,
+    severely enough, and makes no pairs. Empty: they are clean.
+    """
 
     folder: str
+    shows: Annotated[str, AfterValidator(_degradation)] = ""
     licence: str = "unknown"
     author: str = "unknown"
     limit: Annotated[int, Field(ge=0)] = 0
@@ -101,7 +114,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     def filters_of(self, subject: Literal["image", "pair"]) -> dict[str, Filter]:
         """Return the filters that look at `subject` and are not switched off, by name."""
         found = {name: getattr(self.filters, name) for name in filters.names()}
-        return {name: item for name, item in found.items() if item and item.subject == subject}
+        return {name: item for name, item in found.items() if item and item.looks_at == subject}
 
     def published(self) -> dict[str, Any]:
         """Return all that decides the result as JSON values: not where anything lies, nor how it is run."""
@@ -157,6 +170,7 @@ def parse_settings(content: Mapping[str, Any], *, origin: str, base: Path) -> Se
     duplicate = settings.filters.duplicate
     if duplicate and duplicate.similarity is not None and not settings.filters.clip:
         raise SettingsError(f"{origin}: filters.duplicate.similarity is of CLIP's embeddings; add [filters.clip]")
+    settings = _collecting(settings, content.get("filters", {}), origin)
     settings = _anchored(settings, base)
     answers = str(Path(settings.output) / ".work" / "answers")
     return settings.model_copy(update={"filters": _answering(settings.filters, answers)})
@@ -184,6 +198,28 @@ def _anchored(item: T, base: Path) -> T:
         elif isinstance(value, str) and value and (name in PLACES or _is_local(name, value)):
             changes[name] = os.path.normpath(base / Path(value).expanduser())
     return item.model_copy(update=changes)
+
+
+def _collecting(settings: Settings, tables: Mapping[str, Any], origin: str) -> Settings:
+    """Return settings whose filters look for what the photographs show.
+
+    tables: of the filters, as they stand in the file. What drops bad photographs is off unless it is asked for.
+    """
+    shows, chosen = settings.source.shows, settings.filters
+    asked = chosen.severity_vlm and chosen.severity_vlm.asked
+    if asked and asked != shows:
+        raise SettingsError(
+            f"{origin}: filters.severity_vlm.asked grades photographs that really show {asked}; "
+            f'set source.shows = "{asked}"'
+        )
+    if not shows:
+        return settings
+    changes: dict[str, Any] = {} if "clean_quality" in tables else {"clean_quality": False}
+    if chosen.severity_vlm:
+        changes["severity_vlm"] = chosen.severity_vlm.model_copy(update={"asked": shows})
+    if chosen.clip and not chosen.clip.wanted and shows in REAL_TYPES:
+        changes["clip"] = chosen.clip.model_copy(update={"wanted": shows})
+    return settings.model_copy(update={"filters": chosen.model_copy(update=changes)})
 
 
 def _answering(item: T, folder: str) -> T:

@@ -43,14 +43,15 @@ def stage_version(
     *,
     layout: Mapping[str, int],
     models: Mapping[str, str],
+    photographs: Mapping[str, Path] | None = None,
 ) -> Version:
     """Return the version that packed shards (their stems) and the parts of a ledger make, numbered.
 
     licences: licence -> kept photographs. layout: what is fixed for the life of the dataset. models: setting ->
-    identity.
+    identity. photographs: of a collection, by the name each is published under.
     """
     root, staging = Path(settings.output), Path(settings.output) / ".work" / "publish"
-    files = {f"ledger/{path.name}": path for path in ledger}
+    files = {f"ledger/{path.name}": path for path in ledger} | dict(photographs or {})
     shards: list[PublishedFile] = []
     beside: list[PublishedFile] = []
     for stem in packed:

@@ -1,5 +1,6 @@
 """What a dataset holds, counted from its manifest and its ledger; what `inspect` and the end of a build show."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from storage.manifest import read_manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Counts of a dataset. images, pairs: what became of every one considered. rejected: pairs by reason."""
+    """Counts of a dataset. images, pairs: what became of every one considered. rejected: pairs by reason.
+
+    shows: what the photographs of a collection, which has no pairs, really show.
+    """
 
     version: int
     shards: int
@@ -24,6 +28,7 @@ class Summary:
     rejected: Mapping[str, int]
     images: Mapping[str, int]
     images_rejected: Mapping[str, int]
+    shows: str = ""
 
     def data(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
@@ -31,6 +36,8 @@ class Summary:
 
     def text(self) -> str:
         """Return the counts for a person: one screen."""
+        if self.shows:
+            return self._collection()
         lines = [
             f"{self.pairs} pairs in {self.shards} shards, {size_text(self.bytes)}, version {self.version}",
             f"files         {_counts(self.images)}",
@@ -47,6 +54,15 @@ class Summary:
         ]
         none = [] if self.pairs else ["no pair was kept; `pairforge explain DATASET PHOTOGRAPH` says why"]
         return "\n".join([*lines, *bars, *none])
+
+    def _collection(self) -> str:
+        kept = self.images.get("kept", 0)
+        lines = [
+            f"{kept} photographs that show {self.shows}, {size_text(self.bytes)}, version {self.version}",
+            f"photographs   {_counts(self.images)}",
+            f"dropped       {_counts(self.images_rejected) or 'none'}",
+        ]
+        return "\n".join([*lines, *([] if kept else ["`pairforge explain DATASET PHOTOGRAPH` says why"])])
 
 
 def summarise(root: Path) -> Summary:
@@ -77,7 +93,12 @@ def summarise(root: Path) -> Summary:
         rejected=dict(rejected.most_common()),
         images=dict(sorted(images.items())),
         images_rejected=dict(images_rejected.most_common()),
+        shows=_shows(root / "settings.json"),
     )
+
+
+def _shows(settings: Path) -> str:
+    return str(json.loads(settings.read_bytes())["source"].get("shows", "")) if settings.exists() else ""
 
 
 def _parts(root: Path, kind: str) -> list[Path]:

@@ -78,7 +78,7 @@ class Prober:
         }
 
     def probe(self, path: Path, *, pairs: int, second: Image | None = None) -> Probe:
-        """Try the photograph at `path` and `pairs` of its pairs. second: what a reflection mirrors."""
+        """Try the photograph at `path` and `pairs` of its pairs, none in a collection. second: what is mirrored."""
         began = self._clock()
         try:
             data = path.read_bytes()
@@ -92,6 +92,8 @@ class Prober:
         scores, reason = self._judged("image", Sample(key=clean.key_of(sha256), clean=image), scores)
         if reason:
             return Probe(reason=reason, seconds=self._clock() - began, work=_in_tar(stored))
+        if not pairs:
+            return Probe(reason="", seconds=self._clock() - began, work=_in_tar(stored), image=image)
         made = {"depth": self._depth.annotate(image), "segments": self._segments.annotate(image)}
         beside = {"depth": samples.encode_depth(made["depth"]), "segments": samples.encode_labels(made["segments"])}
         seconds = self._clock() - began

@@ -30,8 +30,9 @@ def judge_command(root: Path, file: Path, *, what_if: bool, as_json: bool) -> in
         before = summarise(root)
         console.result(_data(before, change), _text(before, change))
         return 0
-    if change.needs_build:
-        console.say(f"{change.unstored + change.unplanned} photographs or pairs must be rendered: building")
+    if change.needs_build or settings.source.shows:  # a collection is photographs, which a build has at hand
+        if change.needs_build:
+            console.say(f"{change.unstored + change.unplanned} photographs or pairs must be rendered: building")
         check_source(settings)
         build(settings, console)
     else:

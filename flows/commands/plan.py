@@ -44,7 +44,8 @@ def plan_command(what: Path, *, out: Path | None, limit: int | None, workers: in
     with console.busy("loading"), one_thread():
         probes = probe(settings, files, console)
     processes = settings.run.workers or len(os.sched_getaffinity(0))
-    found = estimate(probes, files=len(files), options=settings.mixture, workers=processes)
+    mixture = None if settings.source.shows else settings.mixture
+    found = estimate(probes, files=len(files), options=mixture, workers=processes)
     free = free_bytes(Path(settings.output))
     data = {**asdict(found), "files": len(files), "probed": len(probes), "workers": processes, "free_bytes": free}
     console.result(data, _text(found, data))
@@ -55,7 +56,7 @@ def probe(settings: Settings, files: Sequence[str], console: Console) -> list[Pr
     """Return what became of the first photographs of `files`; a reflection mirrors the one before."""
     prober, began, probes = Prober(probe_options(settings)), time.monotonic(), list[Probe]()
     count = min(PHOTOGRAPHS, len(files))
-    pairs = min(settings.mixture.variants, max(3, -(-PAIRS // count)))
+    pairs = 0 if settings.source.shows else min(settings.mixture.variants, max(3, -(-PAIRS // count)))
     for uri in files[:count]:
         console.doing(f"probing photograph {len(probes) + 1} of {count}")
         second = next((item.image for item in reversed(probes) if item.image is not None), None)
@@ -98,7 +99,7 @@ def free_bytes(path: Path) -> int:
 def _text(found: Estimate, data: dict[str, Any]) -> str:
     lines = [
         f"photographs   {_band(found.images)} kept of {data['files']} files; near duplicates show only in the build",
-        f"pairs         {_band(found.pairs)}",
+        *([f"pairs         {_band(found.pairs)}"] if found.by_degradation else []),
         f"dataset       {_band(found.bytes, size_text)}",
         f"disk          {_band(found.disk_bytes, size_text)} with work files; {size_text(data['free_bytes'])} free",
         f"time          {_band(found.hours, _duration)} with {data['workers']} workers",
@@ -106,7 +107,7 @@ def _text(found: Estimate, data: dict[str, Any]) -> str:
     ]
     if found.disk_bytes.high > data["free_bytes"]:
         lines.append("the disk may become full: free some space, name another output or set source.limit")
-    width = max(map(len, found.by_degradation))
+    width = max(map(len, found.by_degradation), default=0)
     return "\n".join([*lines, *(f"  {name:{width}}  {count:>8}" for name, count in found.by_degradation.items())])
 
 
