@@ -39,13 +39,14 @@ def distance(inverse_depth: Plane, *, offset: float, far: float) -> Light:
 
     offset: inverse depth that is added to all, so that what lies farthest away but the sky is at (1 + offset) / offset.
     """
-    away = np.float32(1 + offset) / (inverse_depth + np.float32(offset))
+    away = inverse_depth + np.float32(offset)
+    np.divide(np.float32(1 + offset), away, out=away)
     if inverse_depth.min(initial=SKY) < SKY:
         is_sky = np.float32(1) - inverse_depth * np.float32(1 / SKY)
         np.maximum(is_sky, 0, out=is_sky)
         is_sky *= np.float32(far) - away
         cv2.add(away, is_sky, dst=away)
-    return np.asarray(np.minimum(away, np.float32(far), out=away))
+    return np.asarray(cv2.threshold(away, far, 0, cv2.THRESH_TRUNC, dst=away)[1])
 
 
 def layout(inverse_depth: Plane, *, offset: float) -> Layout:
@@ -94,12 +95,17 @@ def relit(frame: Frame, light: tuple[float, float, float]) -> Light:
     return np.asarray(colour * np.clip(dimmed, 0, 1), dtype=np.float32)
 
 
-def koschmieder(light: Light, transmissions: tuple[Light, Light, Light], colour: Light, out: Light) -> None:
-    """Write light * t + colour * (1 - t) to `out`; a transmission, float32 (H, W), for each channel."""
-    scattered = (*(float(value) for value in colour), 0.0)
-    cv2.subtract(light, scattered, dst=out)
-    cv2.multiply(out, cv2.merge(transmissions), dst=out)
+def koschmieder(light: Light, transmission: Light, colour: Light, out: Light) -> None:
+    """Write light * t + colour * (1 - t) to `out`; transmission: of each channel, float32 (H, W, 3)."""
+    scattered = cv2.transform(transmission, scattering(colour))
+    cv2.multiply(light, transmission, dst=out)
     cv2.add(out, scattered, dst=out)
+
+
+def scattering(colour: Light) -> Light:
+    """Return the 3 x 4 matrix from a transmission t to colour * (1 - t)."""
+    red, green, blue = colour.tolist()
+    return np.array(((-red, 0, 0, red), (0, -green, 0, green), (0, 0, -blue, blue)), np.float32)
 
 
 def overlay_luminance(scene: Scene, name: str, *, flip: bool) -> Light | None:

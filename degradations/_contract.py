@@ -44,7 +44,7 @@ class Frame:
     """
 
     degraded: NDArray[Any]
-    clean: Light
+    clean: NDArray[Any]
 
 
 class Apply(Protocol):

@@ -13,29 +13,95 @@ from numpy.typing import NDArray
 
 from degradations._contract import Light
 from degradations._psf import gaussian_taps, line, point_spread, splat
+from degradations._strips import Work, whole
 
 MIRROR = cv2.BORDER_REFLECT_101
 DIRECT = 129  # taps, zero or not, up to which OpenCV's filter goes the direct way
-TILE = 11  # so a tile is at most this high and wide
+SQUARE = 11  # the side of the largest square of so many
 SPARSE = 350  # taps up to which tiles beat the Fourier transform (measured at 1024 x 1024)
-SHORT = 9.0  # pixels of a straight motion that is one kernel
-STRIP = 32  # rows worked on at a time, so that they stay in the cache
+SHORT = 12.0  # pixels of a straight motion that is one kernel
 
 Tile = tuple[int, int, Light]  # (row, column) of the first tap, seen from the pixel, and the taps
 
 
 def convolve(light: Light, kernel: Light) -> Light:
     """Return `light`, float32 (H, W) or (H, W, C), convolved with an odd square `kernel`."""
+    top, left, taps = _tight(kernel[::-1, ::-1])
+    if 1 < taps.size <= DIRECT:
+        return np.asarray(cv2.filter2D(light, -1, taps, anchor=(-left, -top), borderType=MIRROR)).reshape(light.shape)
+    return whole(convolving(light, kernel), light)
+
+
+def gaussian(light: Light, sigma: float) -> Light:
+    """Return `light` blurred by a Gaussian of `sigma` pixels."""
+    return whole(softening(light, sigma), light)
+
+
+def motion(light: Light, length: float, angle: float) -> Light:
+    """Return `light` blurred by a straight, even motion of `length` pixels at `angle` (as `line`)."""
+    return whole(moving(light, length, angle), light)
+
+
+def ready(light: Light) -> Work:
+    """Return the work that writes the rows of `light`, in which all has been done already."""
+    return lambda _, rows, out: np.copyto(out, light[rows])
+
+
+def convolving(light: Light, kernel: Light) -> Work:
+    """Return the work that writes the rows of `light` convolved with an odd square `kernel`."""
     if kernel.size == 1:
-        return light * np.float32(kernel[0, 0])
+        return ready(light * np.float32(kernel[0, 0]))
     turned = np.ascontiguousarray(kernel[::-1, ::-1])
-    top, left, tight = _tight(turned)
-    if tight.size <= DIRECT:
-        blurred = cv2.filter2D(light, -1, tight, anchor=(-left, -top), borderType=MIRROR)
-        return np.asarray(blurred).reshape(light.shape)
+    tile = _tight(turned)
+    if tile[2].size <= DIRECT:
+        return _gathering(light, [tile], len(kernel) // 2)
     if np.count_nonzero(turned) < SPARSE:
-        return _tiled(light, turned)
-    return _fourier(light, kernel)
+        return _tiling(light, turned)
+    return ready(_fourier(light, kernel))
+
+
+def softening(light: Light, sigma: float) -> Work:
+    """Return the work that writes the rows of `light` blurred by a Gaussian of `sigma` pixels.
+
+    Reducing by [1 4 6 4 1] / 16 and enlarging by it add a variance of 1 each (in pixels of the finer level) and keep
+    centroids and variances exact at every phase, as the taps are a cubic B-spline; the rest is blurred in between.
+    """
+    if sigma * sigma < 3 or min(light.shape[:2]) < 16:
+        taps = gaussian_taps(sigma)
+        return ready(np.asarray(cv2.sepFilter2D(light, -1, taps, taps, borderType=MIRROR)).reshape(light.shape))
+    small = gaussian(cv2.pyrDown(light, borderType=MIRROR), math.sqrt((sigma * sigma - 2) / 4))
+    return growing(small, light.shape)
+
+
+def growing(small: Light, shape: tuple[int, ...]) -> Work:
+    """Return the work that writes the rows of `small` enlarged by `cv2.pyrUp` to `shape`, of about twice its size."""
+
+    def grow(light: Light, rows: slice, out: Light) -> None:
+        del light
+        first, last = max(0, rows.start // 2 - 1), min(len(small), (rows.stop + 1) // 2 + 1)
+        height = 2 * (last - first) - (shape[0] % 2 if last == len(small) else 0)
+        grown = cv2.pyrUp(small[first:last], dstsize=(shape[1], height))
+        out[...] = grown[rows.start - 2 * first :][: len(out)].reshape(out.shape)
+
+    return grow
+
+
+def moving(light: Light, length: float, angle: float) -> Work:
+    """Return the work that writes the rows of `light` blurred by a straight, even motion (see `motion`).
+
+    A long line is a short one repeated: each step lays a copy at the end of what is there, so the work grows with the
+    logarithm of the length. One copy moves by whole pixels; the first kernel takes up what that leaves of the centroid.
+    """
+    if length <= SHORT:
+        return convolving(light, point_spread(line(length, angle)))
+    first, moves = doublings(length, angle)
+    work = convolving(light, first)
+    for start, step in moves:
+        light = whole(work, light)
+        pair = splat(np.array([start, start + step]), centre=start + step / 2)
+        direct = _tight(pair)[2].size <= DIRECT
+        work = convolving(light, pair) if direct else _doubling(light, start.astype(int), step)
+    return work
 
 
 def _tight(kernel: Light) -> Tile:
@@ -47,26 +113,26 @@ def _tight(kernel: Light) -> Tile:
     return top - centre, left - centre, np.ascontiguousarray(part)
 
 
-def _tiled(light: Light, kernel: Light) -> Light:
-    return _gather(light, _tiles(kernel), len(kernel) // 2)
+def _tiling(light: Light, kernel: Light) -> Work:
+    return _gathering(light, _tiles(kernel), len(kernel) // 2)
 
 
-def _gather(light: Light, tiles: list[Tile], reach: int) -> Light:
-    """Return the sum of `light` correlated with each tile, strip by strip of rows so that they stay in the cache."""
-    out = np.empty_like(light)
-    for top in range(0, len(light), STRIP):
-        target = out[top : top + STRIP]
-        rows, columns = target.shape[:2]
-        window = _window(light, top, rows, reach)
+def _gathering(light: Light, tiles: list[Tile], reach: int) -> Work:
+    """Return the work that writes the sum of `light` correlated with each tile."""
+
+    def gather(_: Light, rows: slice, out: Light) -> None:
+        height, width = out.shape[:2]
+        window = _window(light, rows.start, height, reach)
         for index, (row, column, part) in enumerate(tiles):
             above, left = row + reach, column + reach
-            view = window[above : above + rows + len(part) - 1, left : left + columns + part.shape[1] - 1]
-            total = cv2.filter2D(view, -1, part, anchor=(0, 0), borderType=MIRROR)[:rows, :columns]
+            view = window[above : above + height + len(part) - 1, left : left + width + part.shape[1] - 1]
+            total = cv2.filter2D(view, -1, part, anchor=(0, 0), borderType=MIRROR)[:height, :width].reshape(out.shape)
             if index:
-                cv2.add(target, total.reshape(target.shape), dst=target)
+                cv2.add(out, total, dst=out)
             else:
-                target[...] = total.reshape(target.shape)
-    return out
+                out[...] = total
+
+    return gather
 
 
 def _window(light: Light, top: int, rows: int, reach: int) -> Light:
@@ -80,11 +146,17 @@ def _window(light: Light, top: int, rows: int, reach: int) -> Light:
 
 
 def _tiles(kernel: Light) -> list[Tile]:
+    """Return the taps of `kernel` in as few tiles as columns, rows or squares of DIRECT taps need."""
+    side, other = len(kernel), max(1, DIRECT // len(kernel))
+    return min((_cut(kernel, *shape) for shape in ((SQUARE, SQUARE), (side, other), (other, side))), key=len)
+
+
+def _cut(kernel: Light, height: int, width: int) -> list[Tile]:
     centre = len(kernel) // 2
     tiles = []
-    for row in range(0, len(kernel), TILE):
-        for column in range(0, len(kernel), TILE):
-            part = kernel[row : row + TILE, column : column + TILE]
+    for row in range(0, len(kernel), height):
+        for column in range(0, len(kernel), width):
+            part = kernel[row : row + height, column : column + width]
             rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
             if rows.size:
                 tight = part[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -117,35 +189,6 @@ def _transform_size(side: int) -> int:
     return 2 * int(cv2.getOptimalDFTSize((side + 1) // 2))
 
 
-def gaussian(light: Light, sigma: float) -> Light:
-    """Return `light` blurred by a Gaussian of `sigma` pixels.
-
-    Reducing by [1 4 6 4 1] / 16 and enlarging by it add a variance of 1 each (in pixels of the finer level) and keep
-    centroids and variances exact at every phase, as the taps are a cubic B-spline; the rest is blurred in between.
-    """
-    if sigma * sigma < 3 or min(light.shape[:2]) < 16:
-        taps = gaussian_taps(sigma)
-        return np.asarray(cv2.sepFilter2D(light, -1, taps, taps, borderType=MIRROR)).reshape(light.shape)
-    small = gaussian(cv2.pyrDown(light, borderType=MIRROR), math.sqrt((sigma * sigma - 2) / 4))
-    return np.asarray(cv2.pyrUp(small, dstsize=light.shape[1::-1]))
-
-
-def motion(light: Light, length: float, angle: float) -> Light:
-    """Return `light` blurred by a straight, even motion of `length` pixels at `angle` (as `line`).
-
-    A long line is a short one repeated: each step lays a copy at the end of what is there, so the work grows with the
-    logarithm of the length. One copy moves by whole pixels; the first kernel takes up what that leaves of the centroid.
-    """
-    if length <= SHORT:
-        return convolve(light, point_spread(line(length, angle)))
-    first, moves = doublings(length, angle)
-    out = convolve(light, first)
-    for start, step in moves:
-        pair = splat(np.array([start, start + step]), centre=start + step / 2)
-        out = convolve(out, pair) if _tight(pair)[2].size <= DIRECT else _twice(out, start.astype(int), step)
-    return out
-
-
 def doublings(length: float, angle: float) -> tuple[Light, list[tuple[NDArray[np.float64], NDArray[np.float64]]]]:
     """Return the kernel of the short line, and the (start, step) of each pair of copies laid after it."""
     count = math.ceil(math.log2(length / SHORT))
@@ -156,21 +199,21 @@ def doublings(length: float, angle: float) -> tuple[Light, list[tuple[NDArray[np
     return splat(line(length / 2**count, angle), centre=-rest), list(zip(starts, steps, strict=True))
 
 
-def _twice(light: Light, start: NDArray[np.int_], step: NDArray[np.float64]) -> Light:
-    """Return the mean of `light` moved by `start`, whole pixels, and by `start + step`."""
+def _doubling(light: Light, start: NDArray[np.int_], step: NDArray[np.float64]) -> Work:
+    """Return the work that writes the mean of `light` moved by `start`, whole pixels, and by `start + step`."""
     (top, left), end = -start, -(start + step)
     corner = np.floor(end).astype(int)
     part = end - corner
     quad = np.outer((1 - part[0], part[0]), (1 - part[1], part[1])).astype(np.float32) / 2
     reach = int(np.abs([*start, *corner]).max()) + 1
-    out = np.empty_like(light)
-    for row in range(0, len(light), STRIP):
-        target = out[row : row + STRIP]
-        rows, columns = target.shape[:2]
-        window = _window(light, row, rows, reach)
+
+    def double(_: Light, rows: slice, out: Light) -> None:
+        height, width = out.shape[:2]
+        window = _window(light, rows.start, height, reach)
         above, before = reach + corner[0], reach + corner[1]
-        view = window[above : above + rows + 1, before : before + columns + 1]
-        moved = cv2.filter2D(view, -1, quad, anchor=(0, 0), borderType=MIRROR)[:rows, :columns]
-        whole = window[reach + top : reach + top + rows, reach + left : reach + left + columns]
-        cv2.scaleAdd(whole, 0.5, moved, dst=target)
-    return out
+        view = window[above : above + height + 1, before : before + width + 1]
+        moved = cv2.filter2D(view, -1, quad, anchor=(0, 0), borderType=MIRROR)[:height, :width]
+        kept = window[reach + top : reach + top + height, reach + left : reach + left + width]
+        cv2.scaleAdd(kept, 0.5, moved, dst=out)
+
+    return double

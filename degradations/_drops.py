@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from degradations._contract import Light
 from degradations._random import gaussian_field, uniform_field
 from degradations._severity import pixels
-from degradations._strips import enlarged, strips
+from degradations._strips import Work, enlarged, whole
 from degradations._strokes import count, frames
 
 Index = NDArray[np.int64]
@@ -40,6 +40,11 @@ class Glass:
 
 def refract(light: Light, glass: Glass) -> Light:
     """Return `light` seen through the drops, a new array; between them nothing changes."""
+    return whole(refracting(light, glass), light)
+
+
+def refracting(light: Light, glass: Glass) -> Work:
+    """Return the work that lets `light` be seen through the drops (see `refract`)."""
     height, width = light.shape[:2]
     blur = max(0.6, pixels(glass.defocus, light.shape))
     factor = 1 if min(height, width) < 256 else 4 if blur > 6 else 2
@@ -47,13 +52,14 @@ def refract(light: Light, glass: Glass) -> Light:
     layer = cv2.GaussianBlur(
         _render(light, canvas, glass), (0, 0), max(0.3, blur / factor), borderType=cv2.BORDER_REPLICATE
     )
-    out = np.empty_like(light)
-    for _, _, rows in strips(light.shape):
-        red, green, blue, cover = cv2.split(enlarged(layer, rows, light.shape))
-        clear = np.float32(1) - cover
-        np.multiply(light[rows], cv2.merge((clear, clear, clear)), out=out[rows])
-        out[rows] += cv2.merge((red, green, blue))
-    return out
+
+    def through_drops(light: Light, rows: slice, out: Light) -> None:
+        drops = enlarged(layer, rows, (height, width))
+        clear = cv2.cvtColor(np.float32(1) - cv2.extractChannel(drops, 3), cv2.COLOR_GRAY2RGB)
+        cv2.multiply(light, clear, dst=out)
+        cv2.add(out, cv2.cvtColor(drops, cv2.COLOR_RGBA2RGB), dst=out)
+
+    return through_drops
 
 
 def _render(light: Light, canvas: tuple[int, int], glass: Glass) -> Light:

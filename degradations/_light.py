@@ -4,7 +4,6 @@ IEC 61966-2-1. Decoding is exact by table; encoding quantises to 16 bits and loo
 codes unchanged.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Frame, Light
+from degradations._strips import ByRows, Work, strips
 from degradations._tables import look_up
 from storage.records import Image, Scene
 
@@ -33,29 +33,43 @@ _ENCODE = np.rint(linear_to_srgb(np.arange(65536) / 65535) * 255).astype(np.uint
 _OVER = np.maximum((_DECODE - np.float32(0.97)) / np.float32(0.03), 0) ** 2  # how far a code is into clipping, 0 to 1
 _NEARLY_WHITE = int(np.argmax(_OVER > 0))  # the first code that is
 _CHUNK = 98304  # values worked on at a time, so that they stay in the cache
-_WHOLE = 2.0**23  # float32 from here on are whole numbers
-_FEW = 1 / 32  # of the pixels: as many highlights are worked on one by one
 
 
-def decode(image: Image) -> Light:
-    """Return the linear light, float32 in [0, 1], of a uint8 sRGB image of any shape."""
-    return np.asarray(cv2.LUT(image, _DECODE), dtype=np.float32).reshape(image.shape)
+def decode(image: Image, *, out: Light | None = None) -> Light:
+    """Return the linear light, float32 in [0, 1], of a uint8 sRGB image of any shape.
+
+    out: of the shape of `image`; written to and returned if given.
+    """
+    if out is None:
+        return np.asarray(cv2.LUT(image, _DECODE), dtype=np.float32).reshape(image.shape)
+    cv2.LUT(image, _DECODE, dst=out)
+    return out
 
 
-def encode(light: Light) -> Image:
-    """Return the uint8 sRGB image of linear light of any shape; clips to [0, 1], rounds to nearest."""
-    flat = np.ascontiguousarray(light).reshape(1, -1)
-    out = np.empty(flat.shape, np.uint8)
+def encode(light: Light, *, out: Image | None = None) -> Image:
+    """Return the uint8 sRGB image of linear light of any shape; clips to [0, 1], rounds to nearest.
+
+    out: contiguous, of the shape of `light`; written to and returned if given.
+    """
+    out = np.empty(light.shape, np.uint8) if out is None else out
+    flat, codes = np.ascontiguousarray(light).reshape(1, -1), out.reshape(1, -1)
     for start in range(0, flat.size, _CHUNK):
-        part, target = flat[:, start : start + _CHUNK], out[:, start : start + _CHUNK]
-        look_up(quantised(part), _ENCODE, out=target)
-    return out.reshape(light.shape)
+        part = slice(start, start + _CHUNK)
+        look_up(quantised(flat[:, part]), _ENCODE, out=codes[:, part])
+    return out
 
 
 def quantised(light: Light) -> NDArray[np.uint16]:
-    """Return `light` (N, M) in [0, 1] as codes of 16 bits; clips, and rounds to the nearest, to even at a tie."""
-    whole = cv2.addWeighted(light, 65535.0, light, 0.0, _WHOLE)  # fused: rounds once, so no tie goes astray
-    return np.asarray(cv2.addWeighted(whole, 1.0, whole, 0.0, -_WHOLE, dtype=cv2.CV_16U))
+    """Return `light` (N, M) in [0, 1] as codes of 16 bits; clips, and rounds to the nearest.
+
+    The product is rounded to float32 first, so that 132 of all float32 in [0, 1] go the other way at a tie.
+    """
+    return np.asarray(cv2.addWeighted(light, 65535.0, light, 0.0, 0.0, dtype=cv2.CV_16U))
+
+
+def linear(side: NDArray[Any]) -> Light:
+    """Return the light of a side of a frame, which is still the uint8 image where nothing has changed it."""
+    return decode(side) if side.dtype == np.uint8 else side
 
 
 def luminance(light: Light) -> Light:
@@ -63,31 +77,35 @@ def luminance(light: Light) -> Light:
     return np.asarray(cv2.transform(light, LUMA[None, :]))
 
 
-def expand_highlights(frame: Frame, params: Any, scene: Scene) -> Frame:
-    """Return `frame` with clipped highlights brighter than white, by `params.highlights` (0 leaves them).
+def _expand(frame: Frame, params: Any, scene: Scene) -> Frame | Work:
+    """Brighten clipped highlights beyond white, by `params.highlights` (0 leaves them).
 
     An 8-bit photograph says 1 for everything from white to the sun. Only pixels of which all channels are above 0.97,
     and cannot be told from clipped ones, gain light, the same in each, so that clipping gives the clean image back
     within three codes. Where a channel is not clipped the colour is known: a pale sky would turn violet.
     """
-    if params.highlights == 0 or scene.image.max() < _NEARLY_WHITE:
+    if scene.image.max(initial=0) < _NEARLY_WHITE:
         return frame
-    return replace(frame, degraded=brightened(scene.image, params.highlights))
+    return lambda light, rows, out: _brighten(light, scene.image[rows], params.highlights, out)
+
+
+expand_highlights = ByRows(_expand, idle=lambda params: params.highlights == 0)
 
 
 def brightened(image: Image, highlights: float) -> Light:
     """Return the linear light of `image`, uint8 (H, W, 3), with highlights up to 1 + `highlights`."""
     light = decode(image)
-    white = np.flatnonzero(cv2.inRange(image, (_NEARLY_WHITE,) * 3, (255,) * 3))
-    if white.size < _FEW * image.size / 3:
-        over = _OVER[image.reshape(-1, 3)[white].min(axis=1)]
-        light.reshape(-1, 3)[white] += (over**3 * np.float32(highlights))[:, None]
-        return light
-    rows = max(1, _CHUNK // (3 * image.shape[1]))
-    for top in range(0, len(image), rows):
-        strip = image[top : top + rows]
-        if strip.max() >= _NEARLY_WHITE:
-            red, green, blue = cv2.split(cv2.LUT(strip, _OVER))
-            gain = cv2.pow(cv2.min(cv2.min(red, green), blue), 3) * np.float32(highlights)
-            light[top : top + rows] += gain.reshape(*strip.shape[:2], 1)
+    for _, _, rows in strips(image.shape):
+        part = light[rows]
+        _brighten(part, image[rows], highlights, part)
     return light
+
+
+def _brighten(light: Light, image: Image, highlights: float, out: Light) -> None:
+    """Write `light` and what its clipped parts, told by `image`, hold beyond white to `out`, all (H, W, 3)."""
+    if out is not light:
+        np.copyto(out, light)
+    white = np.flatnonzero(cv2.extractChannel(image, 1) >= _NEARLY_WHITE)
+    red, green, blue = image.reshape(-1, 3)[white].T
+    over = _OVER[np.minimum(np.minimum(red, green), blue)]
+    out.reshape(-1, 3)[white] += (over**3 * np.float32(highlights))[:, None]

@@ -71,14 +71,19 @@ def seed(rng: np.random.Generator) -> int:
     return int(rng.bit_generator.random_raw()) >> 32
 
 
-def bits(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
+def bits(
+    shape: tuple[int, ...], seed: int, *, stream: int = 0, rows: slice | None = None
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
     """Return uint16 of `shape`, evenly distributed, a pure function of the arguments.
 
-    The n-th 64 bits, of which each holds four numbers, lowest first, are mix(key + n G), n from 1.
+    The n-th 64 bits, of which each holds four numbers, lowest first, are mix(key + n G), n from 1. rows: the only ones
+    of the field to return; they begin at a multiple of four.
     """
+    first_row, last_row = (0, shape[0]) if rows is None else (rows.start, rows.stop)
+    shape = (last_row - first_row, *shape[1:])
     count = math.prod(shape)
     words = np.empty((count + 3) // 4, np.uint64)
-    start = key(seed, stream)
+    start = key(seed, stream) + first_row * math.prod(shape[1:]) // 4 * GOLDEN
     for first in range(0, len(words), _CHUNK):
         part = words[first : first + _CHUNK]
         offset = np.uint64((start + first * GOLDEN) & WORD)
@@ -105,9 +110,12 @@ def uniform_field(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> Ligh
     return (bits(shape, seed, stream=stream).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-16)
 
 
-def gaussian_field(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> Light:
-    """Return float32 of `shape`, white, mean 0 and variance 1, within 4.3 sigma: 16 bits through the inverse CDF."""
-    return look_up(bits(shape, seed, stream=stream), _gaussian_table())
+def gaussian_field(shape: tuple[int, ...], seed: int, *, stream: int = 0, rows: slice | None = None) -> Light:
+    """Return float32 of `shape`, white, mean 0 and variance 1, within 4.3 sigma: 16 bits through the inverse CDF.
+
+    rows: as `bits`.
+    """
+    return look_up(bits(shape, seed, stream=stream, rows=rows), _gaussian_table())
 
 
 @cache

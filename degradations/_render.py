@@ -1,16 +1,18 @@
 """From a scene and drawn steps to a pair: the parts of all steps in physical order, one decode, one encode."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from degradations import load
-from degradations._contract import Degradation, Frame, Part, Stage
+from degradations._contract import Degradation, Frame, Light, Part, Stage
 from degradations._light import decode, encode
 from degradations._recipes import params_of
+from degradations._strips import ByRows, Work, strips
 from storage.records import Image, Recipe, Scene
 
 
@@ -20,6 +22,18 @@ class Rendered:
 
     clean: Image
     degraded: Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Progress:
+    """How far a pair has come: a frame, and the work by rows that waits until a part looks at its result, or the end.
+
+    The frame's sides are the scene's own image, uint8, until a part looks at their light. light: of that image.
+    """
+
+    frame: Frame
+    waiting: tuple[Work, ...]
+    light: Callable[[], Light]
 
 
 def replay(clean: Image, recipe: Recipe, inputs: Mapping[str, NDArray[Any]]) -> Rendered:
@@ -53,31 +67,87 @@ def render_params(scene: Scene, drawn: Sequence[tuple[Degradation, Any]]) -> Ren
     """Return the pair that the drawn parameters make of `scene`."""
     parts = [(part, params) for degradation, params in drawn for part in degradation.parts]
     parts.sort(key=lambda item: item[0].stage)  # stable: equal stages keep the order of the steps
-    if all(part.stage is Stage.CODEC for part, _ in parts):
-        frame = Frame(degraded=scene.image, clean=np.empty(0, np.float32))
-        for part, params in parts:
-            frame = part.apply(frame, params, scene)
-        return Rendered(clean=scene.image, degraded=np.array(frame.degraded))
-    return _expose(scene, parts)
-
-
-def _expose(scene: Scene, parts: Sequence[tuple[Part, Any]]) -> Rendered:
-    light = decode(scene.image)
-    frame, state = Frame(degraded=light, clean=light), Stage.EXPOSURE
+    image = np.ascontiguousarray(scene.image)
+    frame = Frame(degraded=image, clean=image)
+    progress, state = _Progress(frame=frame, waiting=(), light=cache(lambda: decode(image))), Stage.EXPOSURE
     for part, params in parts:
         if part.stage > state:
-            frame, state = _advance(frame, part.stage)
-        frame = part.apply(frame, params, scene)
-    clean = scene.image if frame.clean is light else encode(frame.clean)
-    degraded = frame.degraded if frame.degraded.dtype == np.uint8 else encode(frame.degraded)
-    return Rendered(clean=clean, degraded=degraded)
+            state = Stage.CODEC if part.stage is Stage.CODEC else Stage.ISP
+            progress = _encoded(progress) if state is Stage.CODEC else _exposed(progress)
+        progress = _applied(progress, part, params, scene)
+    frame = _encoded(progress).frame
+    is_kept = frame.clean is image or frame.clean is progress.light()
+    degraded = np.array(image) if frame.degraded is image else frame.degraded
+    return Rendered(clean=scene.image if is_kept else encode(frame.clean), degraded=degraded)
 
 
-def _advance(frame: Frame, stage: Stage) -> tuple[Frame, Stage]:
-    if stage is Stage.CODEC:
-        return replace(frame, degraded=encode(frame.degraded)), Stage.CODEC
-    own = None if np.may_share_memory(frame.degraded, frame.clean) else frame.degraded  # made by a part, for us
-    return replace(frame, degraded=np.clip(frame.degraded, 0, 1, out=own)), Stage.ISP
+def _applied(progress: _Progress, part: Part, params: Any, scene: Scene) -> _Progress:
+    if part.stage is Stage.CODEC:
+        return replace(progress, frame=part.apply(progress.frame, params, scene))
+    if not isinstance(part.apply, ByRows):
+        progress = _settled(progress, clean=True)
+        return replace(progress, frame=part.apply(progress.frame, params, scene))
+    if part.apply.idle(params):
+        return progress
+    if part.apply.looks != "nothing" and not _is_untouched(progress):
+        progress = _settled(progress, clean=part.apply.looks == "both")
+    done = part.apply.prepare(progress.frame, params, scene)
+    if isinstance(done, Frame):
+        return replace(progress, frame=done)
+    return replace(progress, waiting=(*progress.waiting, done))
+
+
+def _settled(progress: _Progress, *, clean: bool) -> _Progress:
+    """Return `progress` with nothing waiting and the degraded side as light; the clean side too if asked for."""
+    degraded, kept = progress.frame.degraded, progress.frame.clean
+    if progress.waiting:
+        source, degraded = degraded, np.empty(degraded.shape, np.float32)
+        for _, _, rows in strips(source.shape):
+            _work(progress.waiting, source[rows], rows, degraded[rows])
+    elif degraded.dtype == np.uint8:
+        degraded = progress.light()
+    if clean and kept.dtype == np.uint8:
+        kept = progress.light()
+    return replace(progress, frame=Frame(degraded=degraded, clean=kept), waiting=())
+
+
+def _is_untouched(progress: _Progress) -> bool:
+    return progress.frame.degraded is progress.frame.clean and not progress.waiting
+
+
+def _exposed(progress: _Progress) -> _Progress:
+    """Return `progress` with its light clipped to [0, 1]."""
+    if _is_untouched(progress):
+        return progress
+    return replace(progress, waiting=(*progress.waiting, _clip))
+
+
+def _clip(light: Light, rows: slice, out: Light) -> None:
+    del rows
+    np.clip(light, 0, 1, out=out)
+
+
+def _encoded(progress: _Progress) -> _Progress:
+    """Return `progress` with nothing waiting and the degraded side as a uint8 sRGB image."""
+    source = progress.frame.degraded
+    if source.dtype == np.uint8 and not progress.waiting:
+        return progress
+    image = np.empty(source.shape, np.uint8)
+    buffer: Light | None = None
+    for _, _, rows in strips(source.shape):
+        buffer = np.empty(source[rows].shape, np.float32) if buffer is None else buffer
+        light = _work(progress.waiting, source[rows], rows, buffer[: rows.stop - rows.start])
+        encode(light, out=image[rows])
+    return replace(progress, frame=replace(progress.frame, degraded=image), waiting=())
+
+
+def _work(works: tuple[Work, ...], source: NDArray[Any], rows: slice, out: Light) -> Light:
+    """Return `source`, some rows of light or of a uint8 image, after `works`; all of them write to `out`."""
+    light = decode(source, out=out) if source.dtype == np.uint8 else source
+    for work in works:
+        work(light, rows, out)
+        light = out
+    return light
 
 
 def _check_needs(degradation: Degradation, name: str, scene: Scene) -> None:

@@ -17,7 +17,7 @@ from degradations._camera import chroma_of, demosaic, desaturation, from_sensor,
 from degradations._contract import Light
 from degradations._light import linear_to_srgb
 from degradations._random import bits, gaussian_field
-from degradations._strips import enlarged, strips
+from degradations._strips import Work, enlarged, strips, whole
 
 BLOTCH = 4  # side, in pixels, of the cells that hold the chroma noise which noise reduction leaves behind
 HALO = 2  # rows beyond a strip that its demosaiced rows depend on
@@ -53,16 +53,25 @@ def expose(light: Light, sensor: Sensor, gain: Light | None = None) -> Light:
 
     gain: float32 (H, W), by which the noise is multiplied place by place.
     """
+    return whole(exposure(light, sensor, gain), light)
+
+
+def exposure(light: Light, sensor: Sensor, gain: Light | None = None) -> Work:
+    """Return the work that adds to `light` the noise with which `sensor` sees it; see `expose`."""
     shape = light.shape[:2]
-    noise = gaussian_field(shape, sensor.seed)
+    noise = np.empty(shape, np.float32)
     rows = gaussian_field((shape[0], 1), sensor.seed, stream=1)
-    if sensor.hot:
-        noise[stuck(shape, sensor.hot, sensor.seed)] = STUCK
+    hot = np.zeros(shape, bool) if sensor.hot else None
+    if hot is not None:
+        hot[stuck(shape, sensor.hot, sensor.seed)] = True
     for _, _, part in strips(shape):
-        noise[part] = raw_noise(_filtered(light[part], sensor), sensor, noise[part], rows[part])
+        field = gaussian_field(shape, sensor.seed, rows=part)
+        if hot is not None:
+            field[hot[part]] = STUCK
+        noise[part] = raw_noise(_filtered(light[part], sensor), sensor, field, rows[part])
         if gain is not None:
             noise[part] *= gain[part]
-    return develop(noise, sensor, onto=light)
+    return development(noise, sensor)
 
 
 def raw_noise(signal: Light, sensor: Sensor, field: Light, rows: Light) -> Light:
@@ -86,17 +95,19 @@ def raw_noise(signal: Light, sensor: Sensor, field: Light, rows: Light) -> Light
     return np.asarray(np.subtract(raw, signal, out=raw))
 
 
-def develop(noise: Light, sensor: Sensor, *, onto: Light) -> Light:
-    """Return `onto` (H, W, 3) with raw `noise` (H, W) as the camera turns it into colour, alike among neighbours."""
+def development(noise: Light, sensor: Sensor) -> Work:
+    """Return the work that adds raw `noise` (H, W) as the camera turns it into colour, alike among neighbours."""
     matrix = desaturation(sensor.chroma) @ from_sensor(sensor.red, sensor.blue, sensor.crosstalk)
     coarse = blotches(noise, sensor)
-    out = np.empty_like(onto)
-    for read, keep, rows in strips(noise.shape, halo=HALO, step=2):
-        fine = demosaic(noise[read], matrix)[keep]
+
+    def add_noise(light: Light, rows: slice, out: Light) -> None:
+        top = max(0, rows.start - HALO)
+        fine = demosaic(noise[top : rows.stop + HALO], matrix)[rows.start - top :][: len(light)]
         if coarse is not None:
             cv2.add(fine, enlarged(coarse, rows, noise.shape), dst=fine)
-        cv2.add(onto[rows], fine, dst=out[rows])
-    return out
+        cv2.add(light, fine, dst=out)
+
+    return add_noise
 
 
 def blotches(noise: Light, sensor: Sensor) -> Light | None:

@@ -23,7 +23,7 @@ SPREAD = 0.825  # volume of a layer from z / sqrt(2) to z sqrt(2) in a square fi
 NARROWEST = 0.5  # pixels at 1024: thinner drops are not drawn
 SMALLEST, LARGEST = 0.8, 6.0  # mm
 MOST = 3500  # streaks in a layer per square of the shorter side
-SEGMENTS = (5, 5, 3, 1, 1)  # pieces of a streak, by layer: what is far away is too short to tell them
+SEGMENTS = (5, 5, 1, 1, 1)  # pieces of a streak, by layer: what is far away is too short to tell them
 FOCUS = 8.0  # metres: the camera looks that far or farther
 MARGIN = 0.1  # of the sides, where streaks start beyond the image
 

@@ -1,25 +1,64 @@
 """Work on a picture a few rows at a time: intermediate planes stay in the cache, and no page is touched twice.
 
-At one megapixel a chain of ten float32 planes spends more time in page faults than in arithmetic.
+At one megapixel a chain of ten float32 planes spends more time in page faults and on the way to memory than in
+arithmetic. Parts that work row by row say so (`ByRows`), and `render` then takes a strip through all of them at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
-from degradations._contract import Light
+from degradations._contract import Frame, Light
+from storage.records import Scene
 
 PIXELS = 2**15  # in a strip: its light takes 384 KB
 
+Work = Callable[[Light, slice, Light], None]
+"""work(light, rows, out) writes to `out` what becomes of `light`, some `rows` of the picture; `out` may be `light`."""
 
-def strips(shape: tuple[int, ...], *, halo: int = 0, step: int = 8) -> Iterator[tuple[slice, slice, slice]]:
+
+@dataclass(frozen=True, slots=True)
+class ByRows:
+    """A part whose rows do not depend on each other's light once `prepare` has made ready what they share.
+
+    prepare(frame, params, scene) returns the work, or a frame when it cannot be done by rows. idle(params): whether
+    there is none. looks: what of the frame `prepare` reads; where that is nothing, the parts before need not be done
+    with. As long as no part has changed anything, both sides are the scene's uint8 image (see `linear`).
+    """
+
+    prepare: Callable[[Frame, Any, Scene], Frame | Work]
+    idle: Callable[[Any], bool]
+    looks: Literal["nothing", "degraded", "both"] = "nothing"
+
+    def __call__(self, frame: Frame, params: Any, scene: Scene, /) -> Frame:
+        """Return `frame` with the work done to all of its rows."""
+        work = frame if self.idle(params) else self.prepare(frame, params, scene)
+        if isinstance(work, Frame):
+            return work
+        return replace(frame, degraded=whole(work, frame.degraded))
+
+
+def whole(work: Work, light: Light) -> Light:
+    """Return what becomes of all of `light` by `work`."""
+    out = np.empty_like(light)
+    for _, _, rows in strips(light.shape, pixels=3 * PIXELS // (light.shape[2] if light.ndim > 2 else 1)):
+        work(light[rows], rows, out[rows])
+    return out
+
+
+def strips(
+    shape: tuple[int, ...], *, halo: int = 0, step: int = 8, pixels: int = PIXELS
+) -> Iterator[tuple[slice, slice, slice]]:
     """Yield, from top to bottom, the rows to read, the rows of those to keep, and where these go.
 
-    halo: rows read above and below what is kept. Strips begin at multiples of `step`, and so do their halos.
+    halo: rows read above and below what is kept. Strips begin at multiples of `step`, and so do their halos. pixels: in
+    a strip, about.
     """
     height, width = shape[:2]
-    size = max(step, PIXELS // max(width, 1) // step * step)
+    size = max(step, pixels // max(width, 1) // step * step)
     margin = -(-halo // step) * step
     for top in range(0, height, size):
         bottom = min(height, top + size)
@@ -28,7 +67,18 @@ def strips(shape: tuple[int, ...], *, halo: int = 0, step: int = 8) -> Iterator[
 
 
 def enlarged(small: Light, rows: slice, shape: tuple[int, ...]) -> Light:
-    """Return some rows of `small` enlarged to `shape` (H, W), linearly: the same as all at once, but in the cache."""
+    """Return some rows of `small` enlarged to `shape` (H, W), linearly: the same as all at once, but in the cache.
+
+    rows: begin at a multiple of 8, and end at one or with the picture.
+    """
+    if small.shape[:2] == shape[:2]:
+        return small[rows]
+    factor = shape[0] // len(small)
+    if factor in (2, 4, 8) and len(small) * factor == shape[0]:
+        first, last = max(0, rows.start // factor - 1), -(-rows.stop // factor) + 1
+        block = small[first:last]
+        grown = cv2.resize(block, (shape[1], len(block) * factor), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(grown[rows.start - first * factor :][: rows.stop - rows.start])
     place = (np.arange(rows.start, rows.stop) + 0.5) * (len(small) / shape[0]) - 0.5
     place = np.clip(place, 0, len(small) - 1)
     first = place.astype(np.int64)

@@ -1,5 +1,7 @@
 """Many short anti-aliased strokes on one uint8 plane, in a few calls: streaks of rain, splashes, flakes."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +27,14 @@ def draw(shape: tuple[int, int], lines: Light, levels: Light, widths: Light) -> 
     ranks = np.rint(np.clip(levels, 0, 1) * CLASSES).astype(np.int32)
     thickness = np.clip(np.rint(widths), 1, 64).astype(np.int32)
     keys = ranks * 65 + thickness
-    for key in np.unique(keys[ranks > 0]):  # ascending: brighter over darker
-        value = round(255 * int(key // 65) / CLASSES)
-        chosen = list(points[keys == key])
-        cv2.polylines(plane, chosen, False, value, int(key % 65), cv2.LINE_AA, SHIFT)
+    order = np.argsort(keys, kind="stable")  # ascending: brighter over darker
+    sorted_points, sorted_keys = list(points[order]), keys[order]
+    borders = np.flatnonzero(np.diff(sorted_keys, prepend=-1, append=-1)).tolist()
+    for first, last in pairwise(borders):
+        rank, width = divmod(int(sorted_keys[first]), 65)
+        if rank > 0:
+            value = round(255 * rank / CLASSES)
+            cv2.polylines(plane, sorted_points[first:last], False, value, width, cv2.LINE_AA, SHIFT)
     return plane
 
 

@@ -23,14 +23,15 @@ from pydantic import Field
 
 from degradations._clips import exposed, speed
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
-from degradations._convolve import convolve, gaussian, motion
-from degradations._defocus import layered_defocus, opened
-from degradations._light import expand_highlights
+from degradations._convolve import convolving, growing, moving, ready, softening
+from degradations._defocus import layering, opening
+from degradations._light import expand_highlights, linear
 from degradations._motion import Turn, camera_path, moving_object, path_length
 from degradations._pass import Interpolation, Pass
 from degradations._psf import aperture, bell, point_spread, ringing, trajectory
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
 from degradations._severity import path, pixels
+from degradations._strips import ByRows, Work, whole
 from degradations._web import draw_passes, wear
 from storage.records import Scene
 
@@ -305,12 +306,12 @@ _DRAW: dict[str, Callable[[np.random.Generator, float, Scene], Cause]] = {
 }
 
 
-def spread(frame: Frame, params: Blur, scene: Scene) -> Frame:
-    """Return `frame` with its light spread by the drawn cause.
+def _spread(frame: Frame, params: Blur, scene: Scene) -> Frame | Work:
+    """Spread the light of `frame` by the drawn cause.
 
     Raises ValueError if the annotation that the cause reads is absent.
     """
-    light, cause = frame.degraded, params.motion
+    light, cause = linear(frame.degraded), params.motion
     match cause:
         case Still() | Chain():
             return frame
@@ -323,13 +324,16 @@ def spread(frame: Frame, params: Blur, scene: Scene) -> Frame:
         case Rotation():
             return replace(frame, degraded=camera_path(light, cause.turns))
         case Defocus():
-            return replace(frame, degraded=_defocused(light, cause, scene))
+            return _defocusing(light, cause, scene)
         case Linear():
-            return replace(frame, degraded=motion(light, pixels(cause.length, light.shape), cause.angle))
+            return moving(light, pixels(cause.length, light.shape), cause.angle)
         case Shake():
-            return replace(frame, degraded=convolve(light, _shaken(cause, light.shape)))
+            return convolving(light, _shaken(cause, light.shape))
         case Web():
-            return replace(frame, degraded=_softened(light, cause))
+            return _softening(light, cause)
+
+
+spread = ByRows(_spread, idle=lambda params: isinstance(params.motion, Still | Chain), looks="degraded")
 
 
 def _shaken(cause: Shake, shape: tuple[int, ...]) -> Light:
@@ -338,33 +342,33 @@ def _shaken(cause: Shake, shape: tuple[int, ...]) -> Light:
     return point_spread(points)
 
 
-def _defocused(light: Light, cause: Defocus, scene: Scene) -> Light:
+def _defocusing(light: Light, cause: Defocus, scene: Scene) -> Work:
     kernel = partial(aperture, blades=cause.blades, rotation=cause.rotation, ring=cause.ring)
     if cause.focus is None:
-        return opened(light, pixels(cause.radius, light.shape), kernel)
+        return opening(light, pixels(cause.radius, light.shape), kernel)
     depth = _given(scene.depth, "depth")
-    return layered_defocus(light, depth, focus=cause.focus, reach=pixels(cause.reach, light.shape), kernel=kernel)
+    return layering(light, depth, focus=cause.focus, reach=pixels(cause.reach, light.shape), kernel=kernel)
 
 
-def _softened(light: Light, cause: Web) -> Light:
+def _softening(light: Light, cause: Web) -> Work:
     sigma = pixels(cause.sigma, light.shape)
     if sigma < 1e-3:
-        return light  # the next pixel's share is below any float, and 0 would be divided by
+        return ready(light)  # the next pixel's share is below any float, and 0 would be divided by
     if cause.kernel == "ringing":
-        return convolve(light, ringing(1.7 / sigma))  # halves the same frequency as the Gaussian
+        return convolving(light, ringing(1.7 / sigma))  # halves the same frequency as the Gaussian
     if cause.kernel == "gaussian" and cause.aspect == 1:
-        return gaussian(light, sigma)
-    return _belled(light, sigma * cause.aspect**0.5, sigma * cause.aspect**-0.5, cause)
+        return softening(light, sigma)
+    return _belling(light, sigma * cause.aspect**0.5, sigma * cause.aspect**-0.5, cause)
 
 
-def _belled(light: Light, along: float, across: float, cause: Web) -> Light:
-    """Return `light` spread by `along` and `across` pixels RMS, on a reduced copy if both are wide (see `gaussian`)."""
+def _belling(light: Light, along: float, across: float, cause: Web) -> Work:
+    """Spread `light` by `along` and `across` pixels RMS, on a reduced copy if both are wide (see `softening`)."""
     if across * across < 5 or min(light.shape[:2]) < 32:
         aspect, sigma = along / across, math.sqrt(along * across)
-        return convolve(light, bell(sigma, aspect, cause.angle, beta=cause.beta, plateau=cause.kernel == "plateau"))
+        return convolving(light, bell(sigma, aspect, cause.angle, beta=cause.beta, plateau=cause.kernel == "plateau"))
     long, short = (math.sqrt((spread * spread - 2) / 4) for spread in (along, across))
-    small = _belled(np.asarray(cv2.pyrDown(light)), long, short, cause)
-    return np.asarray(cv2.pyrUp(small, dstsize=light.shape[1::-1]))
+    small = np.asarray(cv2.pyrDown(light))
+    return growing(whole(_belling(small, long, short, cause), small), light.shape)
 
 
 def _given(annotation: NDArray[Any] | None, name: str) -> NDArray[Any]:

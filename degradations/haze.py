@@ -27,9 +27,10 @@ from degradations._atmosphere import (
 )
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._fields import fbm
+from degradations._light import linear
 from degradations._random import choice, gaussian_field, log_uniform, seed, uniform
 from degradations._severity import path, pixels
-from degradations._strips import enlarged, strips
+from degradations._strips import ByRows, Work, enlarged
 from storage.records import Scene
 
 Kind = Literal["fog", "haze", "dust", "smog"]
@@ -129,22 +130,25 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Haz
     return _as_released(rng, severity, haze) if options.preset == "realrestorer" else haze
 
 
-def veil(frame: Frame, params: Haze, scene: Scene) -> Frame:
-    """Return `frame` seen through the air. Raises AssertionError without depth, which `render` has checked."""
-    if params.beta == 0:
-        return frame
+def _veil(frame: Frame, params: Haze, scene: Scene) -> Frame | Work:
+    """Let `frame` be seen through the air. Raises AssertionError without depth, which `render` has checked."""
     colour = relit(frame, params.airlight)
-    density = _density(params, scene)
-    sigma = pixels(params.scatter, density.shape)
-    soft = soften(frame.degraded, sigma) if sigma >= 1 and params.forward > 0 else None
-    out = np.empty_like(frame.degraded)
-    for _, _, rows in strips(density.shape):
-        transmissions = _transmissions(_optical_depth(params, scene, density, rows), params.exponent)
-        light = frame.degraded[rows]
+    density, shape = _density(params, scene), (scene.image.shape[0], scene.image.shape[1])
+    thinned = -np.diag([(nm / 550) ** -params.exponent for nm in WAVELENGTH]).astype(np.float32)
+    sigma = pixels(params.scatter, shape)
+    soft = soften(linear(frame.degraded), sigma) if sigma >= 1 and params.forward > 0 else None
+
+    def through_air(light: Light, rows: slice, out: Light) -> None:
+        depths = cv2.cvtColor(_optical_depth(params, scene, density, rows), cv2.COLOR_GRAY2RGB)
+        transmission = cv2.exp(cv2.transform(depths, thinned, dst=depths), dst=depths)
         if soft is not None:
-            light = _forward_scattered(light, enlarged(soft, rows, density.shape), transmissions[1], params.forward)
-        koschmieder(light, transmissions, colour, out[rows])
-    return replace(frame, degraded=out)
+            light = _forward_scattered(light, enlarged(soft, rows, shape), transmission, params.forward)
+        koschmieder(light, transmission, colour, out)
+
+    return through_air
+
+
+veil = ByRows(_veil, idle=lambda params: params.beta == 0, looks="both")
 
 
 def optical_depth(params: Haze, scene: Scene) -> Light:
@@ -152,23 +156,25 @@ def optical_depth(params: Haze, scene: Scene) -> Light:
     return _optical_depth(params, scene, _density(params, scene), slice(0, scene.image.shape[0]))
 
 
-def noise(frame: Frame, params: Haze, scene: Scene) -> Frame:
-    """Return `frame` with shot noise, which the air did not soften.
+def _noise(frame: Frame, params: Haze, scene: Scene) -> Frame | Work:
+    """Add shot noise, which the air did not soften.
 
     One tile of numbers serves all three channels, which share a part of it as demosaiced ones do: a third of the time.
     """
-    if params.noise == 0:
-        return frame
-    light = frame.degraded
     slope = params.noise / 255 * 0.833 / math.sqrt(0.18)  # sRGB codes to light at mid-grey, as shot noise
-    grain = _grain(light.shape[1], params.noise_seed, slope)
-    out = np.empty_like(light)
-    for _, _, rows in strips(light.shape):
-        sigma = np.maximum(light[rows], 0)
-        np.sqrt(sigma, out=sigma)
-        cv2.multiply(sigma, grain[np.arange(rows.start, rows.stop) % NOISE_TILE], dst=sigma)
-        cv2.add(light[rows], sigma, dst=out[rows])
-    return replace(frame, degraded=out)
+    grain = _grain(scene.image.shape[1], params.noise_seed, slope)
+
+    def add_grain(light: Light, rows: slice, out: Light) -> None:
+        _, sigma = cv2.threshold(light, 0, 0, cv2.THRESH_TOZERO)
+        cv2.sqrt(sigma, dst=sigma)
+        if out is not light:
+            np.copyto(out, light)
+        cv2.accumulateProduct(sigma, np.take(grain, range(rows.start, rows.stop), axis=0, mode="wrap"), out)
+
+    return add_grain
+
+
+noise = ByRows(_noise, idle=lambda params: params.noise == 0)
 
 
 def _grain(width: int, noise_seed: int, slope: float) -> Light:
@@ -177,14 +183,6 @@ def _grain(width: int, noise_seed: int, slope: float) -> Light:
     grain = cv2.merge([cv2.addWeighted(tile, 0.8 * slope, own, 0.6 * slope, 0) for own in shifted])
     wide = cv2.copyMakeBorder(grain, 0, 0, 0, max(0, width - NOISE_TILE), cv2.BORDER_WRAP)
     return np.asarray(wide[:, :width])
-
-
-def _transmissions(depths: Light, exponent: float) -> tuple[Light, Light, Light]:
-    if exponent == 0:
-        grey = cv2.exp(-depths)
-        return grey, grey, grey
-    red, green, blue = (cv2.exp(depths * np.float32(-((nm / 550) ** -exponent))) for nm in WAVELENGTH)
-    return red, green, blue
 
 
 def _optical_depth(params: Haze, scene: Scene, density: Light, rows: slice) -> Light:
@@ -198,9 +196,7 @@ def _optical_depth(params: Haze, scene: Scene, density: Light, rows: slice) -> L
         away = _within_layer(
             away, (np.float32(params.horizon) - middles) * np.float32(height / min(height, width)), params.layer
         )
-    away *= density[rows]
-    away *= np.float32(params.beta)
-    return away
+    return np.asarray(cv2.multiply(away, enlarged(density, rows, scene.depth.shape), dst=away, scale=params.beta))
 
 
 def _within_layer(away: Light, elevation: Light, layer: float) -> Light:
@@ -214,20 +210,22 @@ def _within_layer(away: Light, elevation: Light, layer: float) -> Light:
 
 
 def _density(params: Haze, scene: Scene) -> Light:
+    """Return the density of the air, float32, of mean 1, at a fraction of the size unless a pattern was handed in."""
     height, width = scene.image.shape[:2]
     small = -(-height // 4), max(1, round(width / 4 / params.stretch))
     field = fbm(small, params.density_seed, cell=params.cell * min(height, width) / 4 / min(small))
     half_variance = params.unevenness**2 / 2  # log-normal: 1 + h * fbm to first order, mean 1, never a hole
     density = cv2.exp(field * np.float32(params.unevenness) - np.float32(half_variance))
-    density = np.asarray(cv2.resize(density, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
     pattern = overlay_luminance(scene, "haze", flip=params.flip)
-    if pattern is not None:
-        density *= np.float32(1) + np.float32(params.pattern) * (pattern / np.float32(max(pattern.mean(), 0.05)) - 1)
-    return density
+    if pattern is None:
+        return np.asarray(density)
+    density = cv2.resize(density, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width)
+    density *= np.float32(1) + np.float32(params.pattern) * (pattern / np.float32(max(pattern.mean(), 0.05)) - 1)
+    return np.asarray(density)
 
 
 def _forward_scattered(light: Light, soft: Light, transmission: Light, forward: float) -> Light:
-    share = (np.float32(1) - transmission) * np.float32(forward)
+    share = (np.float32(1) - cv2.extractChannel(transmission, 1)) * np.float32(forward)
     return np.asarray(cv2.blendLinear(soft, light, share, np.float32(1) - share))
 
 

@@ -26,12 +26,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from degradations._codecs import jpeg
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._fields import lattice
 from degradations._light import LUMA
 from degradations._random import chance, choice, integer, log_uniform, seed, uniform
 from degradations._severity import path
-from degradations._strips import strips
+from degradations._strips import ByRows, Work, enlarged, strips
 from storage.records import Image, Scene
 
 Layout = Literal["rgb", "bgr", "pentile", "delta"]
@@ -140,24 +141,31 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Moi
     )
 
 
-def recapture(frame: Frame, params: Moire, scene: Scene) -> Frame:
-    """Return `frame` as a camera sees it on a screen, or blended with a pattern."""
-    if params.contrast == 0:
-        return frame
+def _recapture(frame: Frame, params: Moire, scene: Scene) -> Frame | Work:
+    """Let a camera see `frame` on a screen, or blend a pattern with it."""
     if params.blend:
-        return replace(frame, degraded=_blended(frame.degraded, params, scene))
-    shape = frame.degraded.shape[:2]
-    mask = region(params, shape)
-    gain, look = pattern(params, shape), cv2.merge([mask] * 3)
-    gain += look
-    gain *= cv2.merge([_shading(params, mask.shape)] * 3).reshape(gain.shape)
-    gain *= np.asarray(params.white, np.float32)
-    gain += 1 - look.reshape(gain.shape)
-    gain *= np.float32(1 - params.lift)
-    gain = cv2.resize(gain, shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(*shape, 3)
-    light = np.multiply(frame.degraded, gain, out=gain)
-    light += np.float32(params.lift)
-    return replace(frame, degraded=light)
+        return _blended(params, scene)
+    shape = scene.image.shape[0], scene.image.shape[1]
+    gain, mask = pattern(params, shape), region(params, shape)
+    shade, white = _shading(params, mask.shape), np.diag(np.asarray(params.white, np.float32))
+    for _, _, rows in strips(mask.shape):
+        part, look = gain[rows], cv2.cvtColor(mask[rows], cv2.COLOR_GRAY2RGB)
+        cv2.add(part, look, dst=part)
+        cv2.multiply(part, cv2.cvtColor(shade[rows], cv2.COLOR_GRAY2RGB), dst=part)
+        cv2.transform(part, white, dst=part)
+        cv2.subtract(part, look, dst=part)
+        np.add(part, np.float32(1), out=part)
+        np.multiply(part, np.float32(1 - params.lift), out=part)
+    lift = (params.lift, params.lift, params.lift, 0.0)
+
+    def emit(light: Light, rows: slice, out: Light) -> None:
+        cv2.multiply(light, enlarged(gain, rows, shape), dst=out)
+        cv2.add(out, lift, dst=out)
+
+    return emit
+
+
+recapture = ByRows(_recapture, idle=lambda params: params.contrast == 0)
 
 
 def copy(frame: Frame, params: Moire, scene: Scene) -> Frame:
@@ -165,39 +173,59 @@ def copy(frame: Frame, params: Moire, scene: Scene) -> Frame:
     del scene
     if params.quality == 0:
         return frame
-    _, code = cv2.imencode(".jpg", frame.degraded[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, params.quality])
-    return replace(frame, degraded=np.ascontiguousarray(np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1]))
+    return replace(frame, degraded=jpeg(frame.degraded, quality=params.quality, subsampling="4:2:0"))
 
 
 def pattern(params: Moire, shape: tuple[int, int]) -> Light:
     """Return P at half the density, (ceil(H/2), ceil(W/2), 3): in the masked area mean 0, RMS `contrast`."""
-    total = beats(params, shape)
-    mask = region(params, shape)
-    weighed = cv2.merge([mask] * 3)
-    inside = float(mask.mean()) + 1e-9
-    total -= np.asarray(cv2.mean(cv2.multiply(total, weighed))[:3], np.float32) / np.float32(inside)
-    total = cv2.transform(total, _saturation(params.saturation)).reshape(total.shape)
-    power = float(np.mean(cv2.mean(cv2.multiply(cv2.multiply(total, total), weighed))[:3])) / inside
-    total *= np.float32(params.contrast / max(power, 1e-12) ** 0.5)
-    return np.asarray(np.maximum(np.multiply(total, weighed, out=total), np.float32(-0.95), out=total))
+    total, mask = beats(params, shape), region(params, shape)
+    mean, covariance = _moments(total, mask)
+    colours = _saturation(params.saturation).astype(np.float64)
+    power = float(np.trace(colours @ covariance @ colours.T)) / 3
+    scaled = colours * (params.contrast / max(power, 1e-12) ** 0.5)
+    matrix = np.column_stack((scaled, -scaled @ mean)).astype(np.float32)
+    for _, _, rows in strips(mask.shape):
+        part = total[rows]
+        cv2.transform(part, matrix, dst=part)
+        cv2.multiply(part, cv2.cvtColor(mask[rows], cv2.COLOR_GRAY2RGB), dst=part)
+        np.maximum(part, np.float32(-0.95), out=part)
+    return total
+
+
+def _moments(total: Light, mask: Light) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean (3,) and the covariance (3, 3) of `total` (h, w, 3), weighted by `mask` (h, w)."""
+    weight, sums, products = 1e-9, np.zeros(3), np.zeros((3, 3))
+    for _, _, rows in strips(mask.shape):
+        flat = total[rows].reshape(-1, 3)
+        weighed = cv2.multiply(total[rows], cv2.cvtColor(mask[rows], cv2.COLOR_GRAY2RGB)).reshape(-1, 3)
+        weight += float(cv2.sumElems(mask[rows])[0])
+        sums += cv2.sumElems(weighed.reshape(-1, 1, 3))[:3]
+        products += flat.T @ weighed
+    mean = sums / weight
+    return mean, products / weight - np.outer(mean, mean)
 
 
 def beats(params: Moire, shape: tuple[int, int]) -> Light:
     """Return the sum of all grids' beats, (ceil(H/2), ceil(W/2), 3), of no particular mean or contrast."""
     total = np.zeros((-(-shape[0] // BLOCK), -(-shape[1] // BLOCK), 3), np.float32)
-    for index, weight in enumerate(params.weights):
-        rows, columns = phase(params, index, shape)
-        tile = np.float32(weight) * tile_of(params.layout, params.orders[index], params.blur)
-        seen = cv2.remap(tile, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        total += seen.reshape(total.shape)
+    tiles = [
+        np.float32(weight) * tile_of(params.layout, order, params.blur)
+        for weight, order in zip(params.weights, params.orders, strict=True)
+    ]
+    for _, _, cells in strips(total.shape):
+        part = total[cells]
+        for index, tile in enumerate(tiles):
+            rows, columns = phase(params, index, shape, cells)
+            seen = cv2.remap(tile, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+            cv2.add(part, seen.reshape(part.shape), dst=part)
     return total
 
 
-def phase(params: Moire, index: int, shape: tuple[int, int]) -> tuple[Light, Light]:
-    """Return g(x) - n x / 2 of grid `index`, rows and columns in samples of the tile, at each cell of the mosaic."""
+def phase(params: Moire, index: int, shape: tuple[int, int], cells: slice) -> tuple[Light, Light]:
+    """Return g(x) - n x / 2 of grid `index`, rows and columns in samples of the tile, in some rows of mosaic cells."""
     order, beat_rows, beat_columns = params.orders[index], params.beat_rows[index], params.beat_columns[index]
     scale = 1024 / min(shape)
-    rows, columns = _axis(shape[0], scale)[:, None], _axis(shape[1], scale)[None, :]
+    rows, columns = _axis(shape[0], scale)[cells, None], _axis(shape[1], scale)[None, :]
     bulge, tilt = params.bulge[index], (params.tilt_rows[index], params.tilt_columns[index])
     lens = np.float32(bulge) * rows**2 + (1 + np.float32(bulge) * columns**2)
     lens /= np.float32(tilt[0]) * rows + (1 + np.float32(tilt[1]) * columns)
@@ -224,13 +252,11 @@ def tile_of(layout: Layout, order: int, blur: float) -> Light:
     aperture = np.sinc(0.95 * frequencies * order / 2)
     mtf = np.abs(aperture[:, None] * aperture[None, :]) * np.exp(-2 * (np.pi * blur * radius) ** 2)
     mtf[0, 0] = 0
-    tile = np.empty((TILE, TILE, 3), np.float32)
-    for channel, site in enumerate(((0.0, 0.0), (0.5, 0.5), (1.0, 1.0))):  # green: between its two sites
-        ramp = np.exp(
-            1j * np.pi * order * (frequencies[:, None] * (site[0] - 0.5) + frequencies[None, :] * (site[1] - 0.5))
-        )
-        tile[..., channel] = np.fft.ifft2(np.fft.fft2(_subpixels(layout)[..., channel]) * mtf * ramp).real
-    return tile / np.float32(np.abs(tile).max() + 1e-12)
+    site = np.array([-0.5, 0.0, 0.5])  # of red, green (between its two) and blue, along rows and columns alike
+    ramp = np.exp(1j * np.pi * order * frequencies[:, None] * site)
+    shifted = mtf[..., None] * ramp[:, None] * ramp[None, :]
+    tile = np.fft.ifft2(np.fft.fft2(_subpixels(layout), axes=(0, 1)) * shifted, axes=(0, 1)).real
+    return np.asarray(tile / (np.abs(tile).max() + 1e-12), dtype=np.float32)
 
 
 def region(params: Moire, shape: tuple[int, int]) -> Light:
@@ -246,15 +272,15 @@ def region(params: Moire, shape: tuple[int, int]) -> Light:
     return np.asarray(cv2.resize(ramp, half[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def _blended(light: Light, params: Moire, scene: Scene) -> Light:
-    """Return `light` with a pattern merged in the square root of light, which stands for display values."""
-    shape = light.shape[:2]
+def _blended(params: Moire, scene: Scene) -> Work:
+    """Return the work that merges a pattern in the square root of light, which stands for display values."""
+    shape = scene.image.shape[0], scene.image.shape[1]
     picture = _picture(params, scene, shape)
     mask = cv2.resize(region(params, shape), shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(shape)
     mask *= np.float32(params.opacity)
-    out = np.empty_like(light)
-    for _, _, rows in strips(shape):
-        tones = np.sqrt(np.maximum(light[rows], 0))
+
+    def merge(light: Light, rows: slice, out: Light) -> None:
+        tones = np.sqrt(np.maximum(light, 0))
         part = picture[rows].astype(np.float32)
         part *= np.float32(1 / 255)
         merged = np.float32(params.blend) * part  # multiply, less the tones themselves
@@ -266,8 +292,9 @@ def _blended(light: Light, params: Moire, scene: Scene) -> Light:
         merged *= cv2.merge([mask[rows]] * 3).reshape(merged.shape)
         merged += tones
         np.maximum(merged, 0, out=merged)
-        np.multiply(merged, merged, out=out[rows])
-    return out
+        np.multiply(merged, merged, out=out)
+
+    return merge
 
 
 def _picture(params: Moire, scene: Scene, shape: tuple[int, int]) -> Image:

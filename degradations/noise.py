@@ -22,15 +22,15 @@ import cv2
 import numpy as np
 
 from degradations._camera import desaturation
+from degradations._codecs import jpeg
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
-from degradations._light import LUMA
+from degradations._light import LUMA, linear
 from degradations._random import chance, choice, gaussian_field, integer, normal, seed, uniform
 from degradations._regions import areas, region_map, regions
-from degradations._sensor import GREY, Sensor, grey_sigma, stuck
-from degradations._sensor import expose as expose_sensor
+from degradations._sensor import GREY, Sensor, exposure, grey_sigma, stuck
 from degradations._severity import path
-from degradations._strips import strips
-from storage.records import Scene
+from degradations._strips import ByRows, Work, enlarged
+from storage.records import Image, Scene
 
 SIGMA = (3.0, 6.0, 12.0, 22.0, 35.0, 60.0)  # of mid-grey, sRGB codes, at the borders of the levels
 CHROMA_GAIN = np.float32(1.6)  # a linear enlargement by two keeps 39 % of the variance
@@ -105,32 +105,37 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Noi
     return {**drawn, "web": _web(rng, sigma, params)}[kind]  # all are drawn: the stream is the same for each
 
 
-def expose(frame: Frame, params: Noise, scene: Scene) -> Frame:
-    """Return `frame` as a noisy sensor sees it."""
-    if params.shot == params.read == params.hot == 0:
-        return frame
-    return replace(frame, degraded=expose_sensor(frame.degraded, _sensor_of(params), _gain(params, scene)))
+def _expose(frame: Frame, params: Noise, scene: Scene) -> Frame | Work:
+    """Let a noisy sensor see `frame`."""
+    return exposure(linear(frame.degraded), _sensor_of(params), _gain(params, scene))
 
 
-def scatter(frame: Frame, params: Noise, scene: Scene) -> Frame:
-    """Return `frame` with grain, web noise and impulses, added in the square root of light."""
-    if params.grain == params.white == params.poisson == params.impulse == 0:
-        return frame
-    shape = frame.degraded.shape[:2]
-    grey, colour, web = _grain(shape, params), _grain_chroma(shape, params), _web_field(shape, params)
-    gain = _gain(params, scene)
-    tones = np.empty_like(frame.degraded)
-    for _, _, rows in strips(shape):
-        part = np.maximum(frame.degraded[rows], 0)
-        np.sqrt(part, out=part)
-        noise = _noise(part, params, *(None if field is None else field[rows] for field in (grey, colour, web)))
+expose = ByRows(_expose, idle=lambda params: params.shot == params.read == params.hot == 0, looks="degraded")
+
+
+def _scatter(frame: Frame, params: Noise, scene: Scene) -> Frame | Work:
+    """Add grain, web noise and impulses in the square root of light."""
+    shape = scene.image.shape[0], scene.image.shape[1]
+    grey, colour = _grain(shape, params), _grain_chroma(shape, params)
+    gain, impulses = _gain(params, scene), _impulses(shape, params)
+
+    def add_noise(light: Light, rows: slice, out: Light) -> None:
+        _, tones = cv2.threshold(light, 0, 0, cv2.THRESH_TOZERO)
+        cv2.sqrt(tones, dst=tones)
+        noise = _web_noise(tones, params, rows, shape)
+        if grey is not None:
+            cv2.add(noise, _grain_noise(tones, params, grey[rows], colour, rows, shape), dst=noise)
         if gain is not None:
             cv2.multiply(noise, cv2.cvtColor(gain[rows], cv2.COLOR_GRAY2RGB), dst=noise)
-        np.maximum(cv2.add(part, noise, dst=noise), 0, out=tones[rows])
-    if params.impulse:
-        places = stuck(shape, params.impulse, params.seed)
-        tones[places] = (np.arange(len(places[0])) % 2)[:, None]
-    return replace(frame, degraded=np.multiply(tones, tones, out=tones))
+        cv2.threshold(cv2.add(tones, noise, dst=noise), 0, 0, cv2.THRESH_TOZERO, dst=noise)
+        cv2.multiply(noise, noise, dst=out)
+        if impulses is not None:
+            np.copyto(out, (impulses[rows] - np.float32(1))[..., None], where=impulses[rows, :, None] > 0)
+
+    return add_noise
+
+
+scatter = ByRows(_scatter, idle=lambda params: params.grain == params.white == params.poisson == params.impulse == 0)
 
 
 def copy(frame: Frame, params: Noise, scene: Scene) -> Frame:
@@ -141,41 +146,50 @@ def copy(frame: Frame, params: Noise, scene: Scene) -> Frame:
     height, width = frame.degraded.shape[:2]
     size = (max(1, round(width * params.tail_scale)), max(1, round(height * params.tail_scale)))
     small = cv2.resize(frame.degraded, size, interpolation=cv2.INTER_AREA)
-    _, code = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, params.tail_quality])
-    back = np.ascontiguousarray(np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1])
+    back = jpeg(small, quality=params.tail_quality, subsampling="4:2:0")
     return replace(frame, degraded=cv2.resize(back, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
-def _noise(tones: Light, params: Noise, grey: Light | None, colour: Light | None, web: Light | None) -> Light:
-    """Return the noise of `tones` (H, W, 3) that the fields of luma grain, its chroma and web noise make, (H, W, 3)."""
-    noise = None
-    if web is not None:
-        signal = cv2.transform(tones, LUMA[None]).reshape(web.shape) if params.grey else tones
-        sigma = signal * np.float32(params.poisson)
-        sigma += np.float32(params.white**2)
-        np.sqrt(sigma, out=sigma)
-        sigma *= web
-        noise = cv2.cvtColor(sigma, cv2.COLOR_GRAY2RGB) if params.grey else sigma
-    if grey is not None:
-        grains = cv2.cvtColor(grey * np.float32(params.grain), cv2.COLOR_GRAY2RGB)
-        if colour is not None:
-            cv2.scaleAdd(colour, params.grain_chroma, grains, dst=grains)
-        if params.midtones:
-            dark = np.minimum(tones, np.float32(1))
-            np.subtract(np.float32(1), dark, out=dark)
-            cv2.multiply(grains, cv2.multiply(tones, dark, dst=dark, scale=4), dst=grains)
-        noise = grains if noise is None else cv2.add(noise, grains, dst=noise)
-    return np.zeros_like(tones) if noise is None else noise
-
-
-def _web_field(shape: tuple[int, ...], params: Noise) -> Light | None:
+def _web_noise(tones: Light, params: Noise, rows: slice, shape: tuple[int, int]) -> Light:
+    """Return the web noise of `tones` (H, W, 3), some rows of the picture of `shape`: zero where none was drawn."""
     if params.white == params.poisson == 0:
+        return np.zeros_like(tones)
+    field = gaussian_field(shape if params.grey else (*shape, 3), params.seed, stream=5, rows=rows)
+    if params.poisson:
+        signal = cv2.transform(tones, LUMA[None]).reshape(field.shape) if params.grey else tones
+        variance = cv2.addWeighted(signal, params.poisson, signal, 0, params.white**2)
+        noise = cv2.multiply(cv2.sqrt(variance, dst=variance), field, dst=field)
+    else:
+        noise = np.multiply(field, np.float32(params.white), out=field)
+    return np.asarray(cv2.cvtColor(noise, cv2.COLOR_GRAY2RGB) if params.grey else noise)
+
+
+def _grain_noise(
+    tones: Light, params: Noise, grey: Light, colour: Light | None, rows: slice, shape: tuple[int, int]
+) -> Light:
+    """Return the noise that luma grain `grey` (H, W), of these rows, and chroma grain, of half the size, make."""
+    grains = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    if colour is not None:
+        cv2.scaleAdd(enlarged(colour, rows, shape), params.grain_chroma, grains, dst=grains)
+    if params.midtones:
+        _, dark = cv2.threshold(tones, 1, 0, cv2.THRESH_TRUNC)
+        np.subtract(np.float32(1), dark, out=dark)
+        cv2.multiply(grains, cv2.multiply(tones, dark, dst=dark, scale=4), dst=grains)
+    return np.asarray(grains)
+
+
+def _impulses(shape: tuple[int, int], params: Noise) -> Image | None:
+    """Return 1 where a pixel turns black, 2 where it turns white, uint8 (H, W), 0 elsewhere."""
+    if params.impulse == 0:
         return None
-    return gaussian_field(shape if params.grey else (*shape, 3), params.seed, stream=5)
+    plane = np.zeros(shape, np.uint8)
+    places = stuck(shape, params.impulse, params.seed)
+    plane[places] = 1 + np.arange(len(places[0])) % 2
+    return plane
 
 
 def _grain(shape: tuple[int, ...], params: Noise) -> Light | None:
-    """Return luma grain of variance 1, (H, W): blurred white noise, gathered where it happens to be dense."""
+    """Return luma grain of the sigma drawn, (H, W): blurred white noise, gathered where it happens to be dense."""
     if params.grain == 0:
         return None
     grain = gaussian_field(shape, params.seed, stream=3)
@@ -188,17 +202,16 @@ def _grain(shape: tuple[int, ...], params: Noise) -> Light | None:
         dense = variance > np.float32(params.clump_threshold) * variance.mean()
         np.copyto(grain, gathered, where=dense)
     deviation = float(cv2.meanStdDev(grain)[1][0, 0])
-    return np.multiply(grain, np.float32(1 / max(deviation, 1e-6)), out=grain)
+    return np.multiply(grain, np.float32(params.grain / max(deviation, 1e-6)), out=grain)
 
 
 def _grain_chroma(shape: tuple[int, ...], params: Noise) -> Light | None:
-    """Return chroma grain (H, W, 3) of no luma, made at half the size: dyes are coarser than silver."""
+    """Return chroma grain of no luma at half the size, (H // 2, W // 2, 3): dyes are coarser than silver."""
     if params.grain_chroma == 0:
         return None
     half = (max(1, shape[0] // 2), max(1, shape[1] // 2), 3)
     no_luma = np.eye(3, dtype=np.float32) - desaturation(0)
-    chroma = cv2.transform(gaussian_field(half, params.seed, stream=4), CHROMA_GAIN * no_luma)
-    return np.asarray(cv2.resize(chroma.reshape(half), shape[::-1], interpolation=cv2.INTER_LINEAR))
+    return np.asarray(cv2.transform(gaussian_field(half, params.seed, stream=4), CHROMA_GAIN * no_luma)).reshape(half)
 
 
 def _gain(params: Noise, scene: Scene) -> Light | None:

@@ -7,12 +7,12 @@ surfaces darken. Drops on the glass (FoundIR's raindrop, arXiv 2412.01427) refra
 local: a lamp lights the streaks around it. Ours: how many drops count as one streak (`emphasis`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from degradations._atmosphere import (
     airlight,
@@ -21,14 +21,16 @@ from degradations._atmosphere import (
     layout,
     overlay_luminance,
     relit,
+    scattering,
 )
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
-from degradations._drops import Glass, refract
+from degradations._drops import Glass, refracting
+from degradations._light import linear
 from degradations._random import chance, choice, log_uniform, seed, uniform
 from degradations._severity import path, pixels
 from degradations._splashes import crowns, ground
 from degradations._streaks import LAYERS, Fall, layers
-from degradations._strips import enlarged, strips
+from degradations._strips import ByRows, Work, enlarged, strips
 from storage.records import Scene
 
 Mode = Literal["streaks", "raindrop", "night"]
@@ -139,50 +141,60 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Rai
     return _on_glass(rng, severity, rain) if drawn == "raindrop" else rain
 
 
-def fall(frame: Frame, params: Rain, scene: Scene) -> Frame:
-    """Return `frame` with the rain that falls between camera and scene."""
-    if params.rate == 0:
-        return frame
+def _fall(frame: Frame, params: Rain, scene: Scene) -> Frame | Work:
+    """Let rain fall between camera and scene."""
     assert scene.depth is not None
-    clear = transmittance(params, scene)
+    shape = scene.image.shape[0], scene.image.shape[1]
+    passing = _passing(params, scene)
     up = ground(scene.depth, params.horizon)
-    clear = _splashed(clear, params, scene, up)
+    crowned = _splashing(params, scene, up)
     dry = np.exp2(up * np.float32(-params.wetness))
     colour = relit(frame, params.environment)
-    glow = _glow(frame.degraded, params.glow)
-    out = np.empty_like(frame.degraded)
-    for _, _, rows in strips(clear.shape):
-        lit = None if glow is None else enlarged(glow, rows, clear.shape)
-        _add_rain(frame.degraded[rows], clear[rows], enlarged(dry, rows, clear.shape), colour, lit, out[rows])
-    return replace(frame, degraded=out)
+    glow = _glow(linear(frame.degraded), params.glow) if params.glow else None
+
+    def rain(light: Light, rows: slice, out: Light) -> None:
+        clear = crowned(passing(rows), rows)
+        lit = None if glow is None else enlarged(glow, rows, shape)
+        _add_rain(light, clear, enlarged(dry, rows, shape), colour, lit, out)
+
+    return rain
+
+
+fall = ByRows(_fall, idle=lambda params: params.rate == 0, looks="both")
 
 
 def transmittance(params: Rain, scene: Scene) -> Light:
     """Return the share of light that passes veil and streaks, float32 (H, W) in [0, 1]."""
+    passing = _passing(params, scene)
+    return np.concatenate([passing(rows) for _, _, rows in strips(scene.image.shape)])
+
+
+def _passing(params: Rain, scene: Scene) -> Callable[[slice], Light]:
+    """Return what gives the rows of `transmittance`."""
     assert scene.depth is not None
-    shape = scene.image.shape[0], scene.image.shape[1]
-    planes, peak = layers(shape, _fall(params))
+    depth, shape = scene.depth, (scene.image.shape[0], scene.image.shape[1])
+    planes, peak = layers(shape, _fall_of(params))
     nearest = [_inverse_depth(z, params) for z in LAYERS]
-    extinction = 0.312e-3 * params.rate**0.67 * params.metres
-    clear = np.empty_like(scene.depth)
-    for _, _, rows in strips(clear.shape):
-        away = distance(scene.depth[rows], offset=params.offset, far=SKY_FAR * params.reach)
-        passed = cv2.exp(away * np.float32(-extinction))
+    extinction = np.float32(0.312e-3 * params.rate**0.67 * params.metres)
+    pattern, opaque = overlay_luminance(scene, "rain", flip=params.flip), _clear(peak)
+
+    def passing(rows: slice) -> Light:
+        clear = distance(depth[rows], offset=params.offset, far=SKY_FAR * params.reach)
+        cv2.exp(np.multiply(clear, -extinction, out=clear), dst=clear)
         streaks = np.zeros_like(planes[0][rows])
         for plane, limit in zip(planes, nearest, strict=True):
-            farther = (scene.depth[rows] < np.float32(limit)).view(np.uint8)
+            farther = (depth[rows] < np.float32(limit)).view(np.uint8)
             cv2.add(streaks, plane[rows], dst=streaks, mask=farther)
-        cv2.multiply(passed, _passing(streaks, peak), dst=clear[rows])
-    pattern = overlay_luminance(scene, "rain", flip=params.flip)
-    if pattern is not None:
-        clear *= np.float32(1) - np.float32(params.pattern) * pattern
-    return clear
+        cv2.multiply(clear, cv2.LUT(streaks, opaque), dst=clear)
+        if pattern is not None:
+            clear *= np.float32(1) - np.float32(params.pattern) * pattern[rows]
+        return clear
+
+    return passing
 
 
-def wet_glass(frame: Frame, params: Rain, scene: Scene) -> Frame:
-    """Return `frame` seen through drops on the lens or on a window."""
-    if params.drops == 0:
-        return frame
+def _wet_glass(frame: Frame, params: Rain, scene: Scene) -> Frame | Work:
+    """Let `frame` be seen through drops on the lens or on a window."""
     glass = Glass(
         count=params.drops,
         radius=params.drop_radius,
@@ -191,7 +203,10 @@ def wet_glass(frame: Frame, params: Rain, scene: Scene) -> Frame:
         defocus=params.defocus,
         seed=params.glass_seed,
     )
-    return replace(frame, degraded=refract(frame.degraded, glass))
+    return refracting(linear(frame.degraded), glass)
+
+
+wet_glass = ByRows(_wet_glass, idle=lambda params: params.drops == 0, looks="degraded")
 
 
 def _mode(rng: np.random.Generator, scene: Scene, options: RainOptions) -> Mode:
@@ -216,7 +231,7 @@ def _on_glass(rng: np.random.Generator, severity: float, rain: Rain) -> Rain:
     )
 
 
-def _fall(params: Rain) -> Fall:
+def _fall_of(params: Rain) -> Fall:
     return Fall(
         rate=params.rate,
         shutter=params.shutter,
@@ -235,23 +250,23 @@ def _inverse_depth(z: float, params: Rain) -> float:
     return min((1 + params.offset) * params.metres / z - params.offset, 2.0)
 
 
-def _passing(plane: NDArray[np.uint8], peak: float) -> Light:
-    """Return the light that passes a uint8 plane whose 255 stands for opacity `peak`."""
-    return np.asarray(plane * np.float32(-peak / 255) + np.float32(1), dtype=np.float32)
+def _clear(peak: float) -> Light:
+    """Return the light that passes for each code of a uint8 plane whose 255 stands for opacity `peak`."""
+    return np.asarray(1 - np.arange(256) * (peak / 255), dtype=np.float32)
 
 
-def _splashed(clear: Light, params: Rain, scene: Scene, up: Light) -> Light:
+def _splashing(params: Rain, scene: Scene, up: Light) -> Callable[[Light, slice], Light]:
+    """Return what takes the light that crowns hide from some rows of a transmittance, in place."""
     if params.splashes == 0 or scene.depth is None:
-        return clear
-    radius = pixels(params.splash_radius, clear.shape)
+        return lambda clear, rows: clear
+    radius = pixels(params.splash_radius, scene.image.shape)
     plane, peak = crowns(scene.depth, up, density=params.splashes, radius=radius, seed=params.event_seed)
-    return np.asarray(cv2.multiply(clear, _passing(plane, peak), dst=clear))
+    opaque = _clear(peak)
+    return lambda clear, rows: np.asarray(cv2.multiply(clear, cv2.LUT(plane[rows], opaque), dst=clear))
 
 
-def _glow(light: Light, strength: float) -> Light | None:
+def _glow(light: Light, strength: float) -> Light:
     """Return the light of lamps around them, float32 (h, w, 3), reduced: near them much, far away a little."""
-    if strength == 0:
-        return None
     height, width = light.shape[:2]
     small = cv2.resize(light, (-(-width // 8), -(-height // 8)), interpolation=cv2.INTER_AREA)
     short = min(small.shape[:2])
@@ -261,13 +276,12 @@ def _glow(light: Light, strength: float) -> Light | None:
 
 
 def _add_rain(light: Light, clear: Light, dry: Light, colour: Light, glow: Light | None, out: Light) -> None:
-    cv2.multiply(light, cv2.cvtColor(cv2.multiply(clear, dry, dst=dry), cv2.COLOR_GRAY2RGB), dst=out)
-    veiled = np.float32(1) - clear
+    passed = cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB)
     if glow is None:
-        scattered = cv2.merge([veiled * value for value in colour])
+        scattered = cv2.transform(passed, scattering(colour))
     else:
-        scattered = cv2.add(glow, (*map(float, colour), 0.0), dst=glow)
-        cv2.multiply(scattered, cv2.cvtColor(veiled, cv2.COLOR_GRAY2RGB), dst=scattered)
+        scattered = cv2.multiply(cv2.add(glow, (*map(float, colour), 0.0)), np.float32(1) - passed)
+    cv2.multiply(light, cv2.cvtColor(cv2.multiply(clear, dry), cv2.COLOR_GRAY2RGB), dst=out)
     cv2.add(out, scattered, dst=out)
 
 

@@ -17,10 +17,11 @@ other photograph stands behind the glass and is the clean image. Ours: the level
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from degradations._area import PROXY, brightening, coarse, dimming, reduced
@@ -28,9 +29,10 @@ from degradations._contract import Degradation, Frame, Light, Options, Part, Sta
 from degradations._disk import defocus
 from degradations._glass import FEATURES, HIDDEN, ghost_ratio, surface, transmission, weight, weight_field
 from degradations._interior import interior
-from degradations._light import decode, luminance
+from degradations._light import decode, linear, luminance
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
 from degradations._severity import FADE, path
+from degradations._strips import ByRows, Work, enlarged, whole
 from storage.records import Image, Scene
 
 Weight = Literal["window", "fbm", "segments", "network_like"]
@@ -110,39 +112,63 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Ref
     return _faded(params, severity)
 
 
-def apply(frame: Frame, params: Reflection, scene: Scene) -> Frame:
-    """Return `frame` seen through the pane; with swapped roles the clean side is the second photograph."""
-    through = params.exposure * (1 if params.weight == "network_like" else transmission(params.incidence))
+def _is_clear(params: Reflection) -> bool:
+    return params.gain == 0 and abs(_through(params) - 1) <= 1e-9 and not params.swapped
+
+
+def _apply(frame: Frame, params: Reflection, scene: Scene) -> Frame | Work:
+    """Let `frame` be seen through the pane; with swapped roles the clean side is the second photograph."""
+    through = _through(params)
     dims = abs(through - 1) > 1e-9
-    if params.gain == 0 and not dims and not params.swapped:
-        return frame
     shape = (frame.degraded.shape[0], frame.degraded.shape[1])
-    behind, clean = frame.degraded, frame.clean
+    if not dims and not params.swapped:
+        return _reflecting(params, scene, frame.degraded, None)
+    behind, clean = linear(frame.degraded), linear(frame.clean)
     if params.swapped:
         behind = clean = decode(_cropped(scene.overlays["reflection"], params, shape, zoom=1.0))
     if dims:
         behind, clean = behind * np.float32(through), clean * np.float32(through)
     if params.gain == 0:
         return replace(frame, degraded=behind, clean=clean)
-    other = _reduced_light(frame.degraded) if params.swapped else None
+    other = _reduced_light(linear(frame.degraded)) if params.swapped else None
+    return replace(frame, degraded=whole(_reflecting(params, scene, behind, other), behind), clean=clean)
+
+
+apply = ByRows(_apply, idle=_is_clear, looks="both")
+
+
+def _through(params: Reflection) -> float:
+    """Return how much of the light behind the glass the camera records."""
+    return params.exposure * (1 if params.weight == "network_like" else transmission(params.incidence))
+
+
+def _reflecting(params: Reflection, scene: Scene, behind: NDArray[Any], other: Light | None) -> Work:
+    """Return the work that adds the reflection to what is `behind` the glass."""
+    shape = (behind.shape[0], behind.shape[1])
     layer, share = _layer(params, scene, behind, other)
-    full = cv2.resize(layer, shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(behind.shape)
-    if params.weight == "network_like":
-        share = cv2.resize(np.float32(params.gain) * share, shape[::-1], interpolation=cv2.INTER_LINEAR)
-        full -= behind * share.reshape(*shape, 1)
-    return replace(frame, degraded=cv2.add(behind, full, dst=full).reshape(behind.shape), clean=clean)
+    hidden = np.float32(params.gain) * share if params.weight == "network_like" else None
+
+    def reflect(light: Light, rows: slice, out: Light) -> None:
+        mirrored = enlarged(layer, rows, shape).reshape(light.shape)
+        if hidden is not None:
+            mirrored -= light * enlarged(hidden, rows, shape).reshape(*light.shape[:2], 1)
+        cv2.add(light, mirrored, dst=out)
+
+    return reflect
 
 
 # The mirrored scene.
 
 
-def _layer(params: Reflection, scene: Scene, behind: Light, other: Light | None) -> tuple[Light, Light]:
+def _layer(params: Reflection, scene: Scene, behind: NDArray[Any], other: Light | None) -> tuple[Light, Light]:
     """Return the light that the pane adds, float32 (h, w, 3), and the weight (h, w), on a grid of GRID pixels."""
     grid = coarse(behind.shape, GRID)
     view = _view(params, scene, grid, other)
-    field = weight_field(params, behind, view, scene.segments)
+    compared = linear(behind) if params.weight == "network_like" else behind
+    field = weight_field(params, compared, view, scene.segments)
     share = cv2.resize(weight(params, field), grid[::-1], interpolation=cv2.INTER_LINEAR).reshape(grid)
-    return view * (share * np.float32(params.gain * strength(params)))[..., None], share
+    shown = cv2.cvtColor(share * np.float32(params.gain * strength(params)), cv2.COLOR_GRAY2RGB)
+    return np.asarray(cv2.multiply(view, shown)), share
 
 
 def strength(params: Reflection) -> float:
@@ -157,20 +183,21 @@ def _view(params: Reflection, scene: Scene, grid: tuple[int, int], other: Light 
     light = other if other is not None else _second_scene(params, scene, grid)
     light = cv2.resize(light, grid[::-1], interpolation=cv2.INTER_AREA).reshape(*grid, 3)
     if params.highlights > 0:
-        over = np.maximum(light - np.float32(0.97), 0) * np.float32(1 / 0.03)
-        light = light + np.float32(params.highlights) * np.minimum(over * over, 1)
+        _, over = cv2.threshold(cv2.addWeighted(light, 1 / 0.03, light, 0, -0.97 / 0.03), 0, 0, cv2.THRESH_TOZERO)
+        _, over = cv2.threshold(cv2.multiply(over, over), 1, 0, cv2.THRESH_TRUNC)
+        light = cv2.scaleAdd(over, params.highlights, light)
     light = defocus(light, params.defocus * min(grid) / 1024)
-    return _doubled(light, params) * np.array(params.tint, np.float32)
+    return np.asarray(cv2.transform(_doubled(light, params), np.diag(params.tint)), dtype=np.float32)
 
 
 def _doubled(light: Light, params: Reflection) -> Light:
     """Return (light + ratio * shifted light) / (1 + ratio): the second surface mirrors a little further on."""
-    ratio = np.float32(ghost_ratio(params.incidence))
+    ratio = ghost_ratio(params.incidence)
     distance = params.ghost * min(light.shape[:2]) / 1024
     right, down = distance * math.cos(params.ghost_angle), distance * math.sin(params.ghost_angle)
     move = np.array([[1, 0, right], [0, 1, down]], np.float32)
     moved = cv2.warpAffine(light, move, light.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray((light + ratio * moved.reshape(light.shape)) / (1 + ratio), dtype=np.float32)
+    return np.asarray(cv2.addWeighted(light, 1 / (1 + ratio), moved.reshape(light.shape), ratio / (1 + ratio), 0))
 
 
 def _second_scene(params: Reflection, scene: Scene, grid: tuple[int, int]) -> Light:
@@ -187,7 +214,7 @@ def _cropped(picture: Image, params: Reflection, shape: tuple[int, int], *, zoom
     top, left = round(params.row * (picture.shape[0] - height)), round(params.column * (picture.shape[1] - width))
     window = picture[top : top + height, left : left + width]
     if params.mirrored:
-        window = window[:, ::-1]
+        window = np.asarray(cv2.flip(window, 1), dtype=np.uint8)
     if enlarge or (height >= shape[0] and width >= shape[1]):
         return reduced(np.ascontiguousarray(window), shape)
     return np.ascontiguousarray(window)

@@ -7,16 +7,18 @@ them; their number in a layer is Poisson's. Ours: sizes, counts and the wind. Th
 example of how a degradation is added.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from degradations._atmosphere import koschmieder
 from degradations._contract import Degradation, Frame, Light, Part, Stage
 from degradations._light import decode, luminance
 from degradations._random import gaussian_field, log_uniform, seed, uniform, uniform_field
 from degradations._severity import path, pixels
+from degradations._strips import ByRows, Work
 from degradations._strokes import count, draw, frames
 from storage.records import Scene
 
@@ -66,18 +68,23 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: obj
     )
 
 
-def fall(frame: Frame, params: Snow, scene: Scene) -> Frame:
-    """Return `frame` with snow between the camera and the scene."""
-    if params.density == 0:
-        return frame
+def _fall(frame: Frame, params: Snow, scene: Scene) -> Frame | Work:
+    """Put snow between the camera and the scene."""
     assert scene.depth is not None
-    passed = np.float32(1) - np.float32(params.veil) * (np.float32(1) - scene.depth) ** 2
-    for index, nearness in enumerate(LAYERS):
-        flakes = layer(scene.image.shape[:2], index, params)
-        passed *= np.float32(1) - flakes * (scene.depth < np.float32(nearness)) * np.float32(1 / 255)
-    veiled = np.float32(1) - passed
-    scattered = cv2.merge([veiled * np.float32(value) for value in params.light])
-    return replace(frame, degraded=frame.degraded * passed[..., None] + scattered)
+    depth = scene.depth
+    flakes = [layer(scene.image.shape[:2], index, params) for index in range(len(LAYERS))]
+
+    def snow(light: Light, rows: slice, out: Light) -> None:
+        passed = np.float32(1) - np.float32(params.veil) * (np.float32(1) - depth[rows]) ** 2
+        for plane, nearness in zip(flakes, LAYERS, strict=True):
+            hidden = plane[rows] * (depth[rows] < np.float32(nearness))
+            passed *= np.float32(1) - hidden * np.float32(1 / 255)
+        koschmieder(light, cv2.cvtColor(passed, cv2.COLOR_GRAY2RGB), np.array(params.light, np.float32), out)
+
+    return snow
+
+
+fall = ByRows(_fall, idle=lambda params: params.density == 0)
 
 
 def layer(shape: tuple[int, ...], index: int, params: Snow) -> NDArray[np.uint8]:

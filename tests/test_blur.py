@@ -19,6 +19,7 @@ from degradations._motion import camera_path, moving_object
 from degradations._random import generator
 from degradations._recipes import draw, params_of
 from degradations._render import render, render_params, replay
+from degradations._strips import whole
 from degradations._web import Pass, wear
 from degradations.blur import (
     Blur,
@@ -161,7 +162,11 @@ def test_every_way_to_convolve_is_the_slow_sum(shape: tuple[int, ...], kernel: n
     light = np.random.default_rng(0).random(shape, dtype=np.float32)
     turned = np.ascontiguousarray(kernel[::-1, ::-1])
     slow = cv2.filter2D(light.astype(np.float64), -1, turned.astype(np.float64), borderType=cv2.BORDER_REFLECT_101)
-    for way in (convolve(light, kernel), _convolve._tiled(light, turned), _convolve._fourier(light, kernel)):
+    for way in (
+        convolve(light, kernel),
+        whole(_convolve._tiling(light, turned), light),
+        _convolve._fourier(light, kernel),
+    ):
         assert np.abs(way - slow.reshape(shape)).max() < 1e-5
 
 

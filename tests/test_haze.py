@@ -48,7 +48,7 @@ def frame_of(scene: Scene) -> Frame:
 def blend(light: np.ndarray, depth: float, colour: np.ndarray) -> np.ndarray:
     plane = np.full(light.shape[:2], np.exp(-depth), np.float32)
     out = np.empty_like(light)
-    koschmieder(light, (plane, plane, plane), colour, out)
+    koschmieder(light, np.dstack((plane, plane, plane)), colour, out)
     return out
 
 
