@@ -71,3 +71,14 @@ def desaturation(keep: float) -> NDArray[np.float32]:
 def chroma_of(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the 3x3 matrix that gives what `matrix` makes, less its luminance."""
     return np.asarray((np.eye(3, dtype=np.float32) - desaturation(0)) @ matrix, dtype=np.float32)
+
+
+def planckian(kelvin: float) -> NDArray[np.float64]:
+    """Return the linear sRGB colour of a black body of 1667 to 4000 K, green 1 (fit of Kang et al., 2002)."""
+    inverse = 1000 / kelvin
+    x = -0.2661239 * inverse**3 - 0.2343589 * inverse**2 + 0.8776956 * inverse + 0.179910
+    y = -0.9549476 * x**3 - 1.37418593 * x**2 + 2.09137015 * x - 0.16748867
+    xyz = np.array((x / y, 1.0, (1 - x - y) / y))
+    matrix = np.array(((3.2406, -1.5372, -0.4986), (-0.9689, 1.8758, 0.0415), (0.0557, -0.2040, 1.0570)))
+    colour = np.maximum(matrix @ xyz, 0.05)
+    return np.asarray(colour / colour[1])

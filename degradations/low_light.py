@@ -18,24 +18,22 @@ Sensor noise acts at native pixels; everything else scales with the image.
 
 import math
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from degradations import _darkening
+from degradations._camera import planckian
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
-from degradations._fields import lattice
-from degradations._light import LUMA, expand_highlights, linear_to_srgb, luminance, quantised, srgb_to_linear
+from degradations._illumination import lighting
+from degradations._light import LUMA, expand_highlights
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
-from degradations._regions import region_map
 from degradations._sensor import Sensor
 from degradations._sensor import expose as expose_sensor
 from degradations._severity import path, pixels
 from degradations._strips import strips
-from degradations._tables import look_up
+from degradations._tone_curves import matched, points_table, power_table, through
 from storage.records import Scene
 
 Mode = Literal["physical", "paper", "statistics", "model"]
@@ -46,9 +44,6 @@ SHOT = (3e-4, 6e-4, 1.2e-3, 2.2e-3, 3.6e-3, 6e-3)  # after the gain, of a camera
 LEFT = (0.01, 0.6)  # of it, after noise reduction: most real dark photographs are smooth (EXPERIMENTS.md, Realism)
 GAMMA = (1.1, 1.35, 1.65, 2.0, 2.5, 3.2)  # (alpha I)^gamma leaves 0.03 of a bright picture at severity 1
 ATTENUATION = (0.95, 0.85, 0.75, 0.66, 0.57, 0.48)
-MEAN = (0.45, 0.34, 0.25, 0.17, 0.11, 0.06)  # of luma, sRGB, in the statistics mode
-SHARE = (0.9, 0.75, 0.6, 0.45, 0.32, 0.2)  # of the photograph's own mean that it keeps at most
-FIELD_REDUCTION = 8
 LAMP_SIDE = 16.0  # pixels at 1024
 NIGHT = 70  # median code of green below which even the smallest clipped spot is a lamp
 CLIPPED = 253  # code from which a channel counts as clipped
@@ -156,11 +151,7 @@ def illuminate(frame: Frame, params: LowLight, scene: Scene) -> Frame:
     if params.field == params.vignette == params.unevenness == 0 and not params.segment_stops:
         return frame
     shape = frame.degraded.shape[:2]
-    light = cv2.resize(illumination(params, scene), shape[::-1], interpolation=cv2.INTER_LINEAR)
-    if params.segment_stops and scene.segments is not None:
-        stops = region_map(scene.segments, [2**stop for stop in params.segment_stops], 3, shape)
-        light = cv2.multiply(light, stops)
-    light = light.reshape(shape)
+    light = lighting(params, scene)
     lit = np.empty_like(frame.degraded)
     for _, _, rows in strips(shape):
         cv2.multiply(frame.degraded[rows], cv2.cvtColor(light[rows], cv2.COLOR_GRAY2RGB), dst=lit[rows])
@@ -170,8 +161,10 @@ def illuminate(frame: Frame, params: LowLight, scene: Scene) -> Frame:
 def expose(frame: Frame, params: LowLight, scene: Scene) -> Frame:
     """Return `frame` exposed too short, or darkened by a curve."""
     del scene
-    if params.curve or (params.attenuation, params.gamma) != (1, 1):
-        return replace(frame, degraded=_through(frame.degraded, _tables(params)))
+    if params.curve:
+        return replace(frame, degraded=through(frame.degraded, points_table(params.curve)))
+    if (params.attenuation, params.gamma) != (1, 1):
+        return replace(frame, degraded=through(frame.degraded, power_table(params.attenuation, params.gamma)))
     return frame if params.exposure == 1 else replace(frame, degraded=frame.degraded * np.float32(params.exposure))
 
 
@@ -195,88 +188,6 @@ def develop(frame: Frame, params: LowLight, scene: Scene) -> Frame:
         if params.toe:
             _crush(developed[rows], params.toe)
     return replace(frame, degraded=developed)
-
-
-def illumination(params: LowLight, scene: Scene) -> Light:
-    """Return E, float32 at an eighth of the scene's size, in (0, 1]."""
-    height, width = scene.image.shape[:2]
-    shape = (-(-height // FIELD_REDUCTION), -(-width // FIELD_REDUCTION))
-    side = min(height, width)
-    rows = ((np.arange(shape[0], dtype=np.float32) + 0.5) / shape[0])[:, None]
-    columns = ((np.arange(shape[1], dtype=np.float32) + 0.5) / shape[1])[None, :]
-    down, across = (
-        (rows - np.float32(params.lamp_row)) * (height / side),
-        (columns - np.float32(params.lamp_column)) * (width / side),
-    )
-    lit = 1 / (
-        1 + (down * down + across * across) / np.float32(params.lamp_radius**2)
-    )  # a lamp's inverse square, near it
-    if params.flash and scene.depth is not None:
-        near = cv2.resize(scene.depth, shape[::-1], interpolation=cv2.INTER_AREA).reshape(shape)
-        lit = lit * np.float32(1 - params.flash) + np.float32(params.flash) * near * near  # 1/d^2
-    radius = ((rows - 0.5) * height) ** 2 + ((columns - 0.5) * width) ** 2
-    angle = 1 / (1 + np.float32(params.vignette) * radius / ((height**2 + width**2) / 4))  # cos^2
-    light = np.exp(np.float32(params.field) * (lit - lit.max())) * angle * angle
-    if params.unevenness:
-        waves = lattice(shape, params.field_seed, cell=380)
-        light = light * np.exp(np.float32(params.unevenness) * np.tanh(waves) - np.float32(params.unevenness))
-    return np.asarray(light, dtype=np.float32)
-
-
-def fit(histogram: NDArray[np.float64], mean: float, deviation: float) -> tuple[float, float]:
-    """Return alpha in (0, 1] and gamma in [1, 3.5] for which luma of `histogram` (256 sRGB bins) has that mean.
-
-    Of all such pairs, the one whose standard deviation is nearest. A mean above the photograph's own gives 1 and 1.
-    """
-    weights = histogram / histogram.sum()
-    values = np.arange(256) / 255
-    gammas = np.exp(np.linspace(0, math.log(3.5), 33))[:, None]
-    powers = values[None, :] ** gammas @ weights  # mean for alpha 1; alpha^gamma scales it
-    scales = np.minimum(1.0, mean / np.maximum(powers, 1e-12))
-    seconds = values[None, :] ** (2 * gammas) @ weights
-    deviations = scales * np.sqrt(np.maximum(seconds - powers**2, 0))
-    reached = powers * scales
-    cost = np.abs(np.log((deviations + 1e-4) / (deviation + 1e-4))) + 100 * np.abs(reached - mean)
-    best = int(np.argmin(cost))
-    gamma = float(gammas[best, 0])
-    return float(scales[best]) ** (1 / gamma), gamma
-
-
-def _variation(histogram: NDArray[np.float64], mean: float, severity: float, dark: float) -> float:
-    """Return deviation over mean: from the photograph's own towards that of a `dark` one, as severity grows."""
-    spread = histogram @ (np.arange(256) / 255 - mean) ** 2 / histogram.sum()
-    own = math.sqrt(float(spread) + 1e-6) / max(mean, 1e-3)
-    towards = path(severity, (0.1, 0.25, 0.4, 0.6, 0.8, 1.0))
-    return float(own ** (1 - towards) * dark**towards)
-
-
-def _tables(params: LowLight) -> NDArray[np.float32]:
-    """Return the curve as linear light by 16-bit linear light, (65536, 1) or (65536, 3)."""
-    if not params.curve:
-        return srgb_to_linear((np.float32(params.attenuation) * _tones()) ** np.float32(params.gamma))[:, None]
-    points = np.asarray(params.curve).reshape(3, -1)
-    places = np.linspace(0, 1, points.shape[1])
-    channels = [np.interp(_tones(), places, channel).astype(np.float32) for channel in points]
-    return np.stack([srgb_to_linear(channel) for channel in channels], axis=1)
-
-
-@cache
-def _tones() -> Light:
-    return np.asarray(linear_to_srgb(np.arange(65536) / 65535), dtype=np.float32)
-
-
-def _through(light: Light, tables: NDArray[np.float32]) -> Light:
-    """Return `light` through the curve of each channel, clipped to [0, 1] first."""
-    out = np.empty_like(light)
-    channels = [np.ascontiguousarray(table) for table in tables.T]
-    for _, _, rows in strips(light.shape):
-        codes = quantised(light[rows].reshape(1, -1))
-        if len(channels) == 1:
-            look_up(codes, channels[0], out=out[rows])
-        else:
-            planes = [look_up(codes[:, index::3], table) for index, table in enumerate(channels)]
-            cv2.merge(planes, dst=out[rows].reshape(1, -1, 3))
-    return out
 
 
 def _crush(light: Light, toe: float) -> None:
@@ -342,22 +253,11 @@ def _cast(rng: np.random.Generator, severity: float) -> tuple[float, float, floa
     """Draw the error of the white balance: light of 2500 to 4000 K, or a greenish LED, corrected in large part."""
     kelvin, is_led, left = uniform(rng, 2500, 4000), chance(rng, 0.3), uniform(rng, 0.1, 0.35)
     green = uniform(rng, 1.0, 1.12)
-    colour = np.array((0.96, green, 1.04)) if is_led else _planckian(kelvin)
+    colour = np.array((0.96, green, 1.04)) if is_led else planckian(kelvin)
     gains = colour ** (left * path(severity, (0.3, 0.5, 0.7, 0.85, 1, 1)))
     gains = gains / float(LUMA @ gains)
     red, green, blue = (float(gain) for gain in gains)
     return (red, green, blue) if severity > 0 else (1.0, 1.0, 1.0)
-
-
-def _planckian(kelvin: float) -> NDArray[np.float64]:
-    """Return the linear sRGB colour of a black body of 1667 to 4000 K, green 1 (fit of Kang et al., 2002)."""
-    inverse = 1000 / kelvin
-    x = -0.2661239 * inverse**3 - 0.2343589 * inverse**2 + 0.8776956 * inverse + 0.179910
-    y = -0.9549476 * x**3 - 1.37418593 * x**2 + 2.09137015 * x - 0.16748867
-    xyz = np.array((x / y, 1.0, (1 - x - y) / y))
-    matrix = np.array(((3.2406, -1.5372, -0.4986), (-0.9689, 1.8758, 0.0415), (0.0557, -0.2040, 1.0570)))
-    colour = np.maximum(matrix @ xyz, 0.05)
-    return np.asarray(colour / colour[1])
 
 
 def _field(rng: np.random.Generator, severity: float, params: LowLight) -> LowLight:
@@ -396,7 +296,7 @@ def _exposure(rng: np.random.Generator, severity: float, params: LowLight) -> Lo
 def _curve(
     rng: np.random.Generator, severity: float, scene: Scene, params: LowLight, mode: Mode, options: LowLightOptions
 ) -> LowLight:
-    lean, shape = uniform(rng, 0.9, 1.1), math.exp(normal(rng, -0.05, 0.35))
+    lean, variation = uniform(rng, 0.9, 1.1), math.exp(normal(rng, -0.05, 0.35))
     if severity == 0:
         return params
     if mode == "paper":
@@ -405,12 +305,7 @@ def _curve(
     if mode == "model":  # no gain comes after the curve: noise is that of two stops more light, or it would brighten
         quiet = replace(params, shot=params.shot / 4, read=params.read / 16, row=params.row / 4)
         return replace(quiet, curve=_darkening.curve(scene.image, severity, options.model))
-    luma = luminance(scene.image[::4, ::4].astype(np.float32))
-    histogram = np.bincount(np.rint(luma).astype(np.int64).ravel(), minlength=256).astype(np.float64)
-    own = float(histogram @ np.arange(256)) / histogram.sum() / 255
-    share = path(severity, SHARE, identity=1.0)
-    target = min(own * share, path(severity, MEAN, identity=1.0) * lean)
-    attenuation, gamma = fit(histogram, target, target * _variation(histogram, own, severity, shape))
+    attenuation, gamma = matched(scene.image, severity, lean=lean, variation=variation)
     return replace(params, attenuation=attenuation, gamma=gamma)
 
 

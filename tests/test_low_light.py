@@ -10,11 +10,13 @@ import pytest
 
 from degradations import _darkening
 from degradations._contract import Frame, Light
+from degradations._illumination import illumination
 from degradations._light import decode, luminance
 from degradations._random import generator
 from degradations._recipes import draw, params_of
 from degradations._render import render, render_params
-from degradations.low_light import DEGRADATION, MODES, LowLight, LowLightOptions, capture, fit, illumination, sample
+from degradations._tone_curves import fit
+from degradations.low_light import DEGRADATION, MODES, LowLight, LowLightOptions, capture, sample
 from storage.records import Image, Scene, Step
 
 PLAIN = {"noise": False, "field": False, "cast": False, "toe": False, "lamps": False}

@@ -1,0 +1,60 @@
+"""The uneven light of a dark scene: a lamp's pool, a flash, a lens that shades its corners, places in the dark."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from degradations._contract import Light
+from degradations._fields import lattice
+from degradations._regions import region_map
+from storage.records import Scene
+
+REDUCTION = 8  # the field is smooth: an eighth of the size will do
+FEATHER = 3.0  # pixels, between segments
+SPOTS = 380.0  # pixels at 1024: width of the places that are darker than others
+
+
+def illumination(params: Any, scene: Scene) -> Light:
+    """Return E of a LowLight, float32 at an eighth of the scene's size, in (0, 1]."""
+    height, width = scene.image.shape[:2]
+    shape = (-(-height // REDUCTION), -(-width // REDUCTION))
+    lit, angle = _pool(params, shape, (height, width)), _shading(params, shape, (height, width))
+    if params.flash and scene.depth is not None:
+        near = cv2.resize(scene.depth, shape[::-1], interpolation=cv2.INTER_AREA).reshape(shape)
+        lit = lit * np.float32(1 - params.flash) + np.float32(params.flash) * near * near  # 1/d^2
+    light = np.exp(np.float32(params.field) * (lit - lit.max())) * angle * angle
+    if params.unevenness:
+        waves = lattice(shape, params.field_seed, cell=SPOTS)
+        light = light * np.exp(np.float32(params.unevenness) * np.tanh(waves) - np.float32(params.unevenness))
+    return np.asarray(light, dtype=np.float32)
+
+
+def lighting(params: Any, scene: Scene) -> Light:
+    """Return E of a LowLight times that of the segments, float32 (H, W)."""
+    shape = scene.image.shape[:2]
+    light = cv2.resize(illumination(params, scene), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    if params.segment_stops and scene.segments is not None:
+        stops = region_map(scene.segments, [2**stop for stop in params.segment_stops], FEATHER, shape)
+        light = cv2.multiply(light, stops)
+    return np.asarray(light).reshape(shape)
+
+
+def _pool(params: Any, shape: tuple[int, int], size: tuple[int, int]) -> Light:
+    """Return the inverse square of a lamp, levelled off near it, 1 at its place."""
+    rows, columns = _places(shape)
+    down = (rows - np.float32(params.lamp_row)) * (size[0] / min(size))
+    across = (columns - np.float32(params.lamp_column)) * (size[1] / min(size))
+    return np.asarray(1 / (1 + (down * down + across * across) / np.float32(params.lamp_radius**2)))
+
+
+def _shading(params: Any, shape: tuple[int, int], size: tuple[int, int]) -> Light:
+    """Return how the lens shades the corners: the squared cosine of the angle, of which the fourth power counts."""
+    rows, columns = _places(shape)
+    radius = ((rows - 0.5) * size[0]) ** 2 + ((columns - 0.5) * size[1]) ** 2
+    return np.asarray(1 / (1 + np.float32(params.vignette) * radius / ((size[0] ** 2 + size[1] ** 2) / 4)))
+
+
+def _places(shape: tuple[int, int]) -> tuple[Light, Light]:
+    rows, columns = ((np.arange(side, dtype=np.float32) + 0.5) / side for side in shape)
+    return rows[:, None], columns[None, :]
