@@ -11,6 +11,7 @@ from degradations._regions import region_map
 from storage.records import Scene
 
 REDUCTION = 8  # the field is smooth: an eighth of the size will do
+SHRUNK = 4  # and a quarter for segments
 FEATHER = 3.0  # pixels, between segments
 SPOTS = 380.0  # pixels at 1024: width of the places that are darker than others
 
@@ -30,14 +31,16 @@ def illumination(params: Any, scene: Scene) -> Light:
     return np.asarray(light, dtype=np.float32)
 
 
-def lighting(params: Any, scene: Scene) -> Light:
-    """Return E of a LowLight times that of the segments, float32 (H, W)."""
-    shape = scene.image.shape[:2]
-    light = cv2.resize(illumination(params, scene), shape[::-1], interpolation=cv2.INTER_LINEAR)
+def lighting(params: Any, scene: Scene) -> Light | None:
+    """Return E of a LowLight times that of the scene's segments, float32 (H, W); None where it is 1."""
+    if params.field == params.vignette == params.unevenness == 0 and not params.segment_stops:
+        return None
+    light, (height, width) = illumination(params, scene), scene.image.shape[:2]
     if params.segment_stops and scene.segments is not None:
-        stops = region_map(scene.segments, [2**stop for stop in params.segment_stops], FEATHER, shape)
-        light = cv2.multiply(light, stops)
-    return np.asarray(light).reshape(shape)
+        small = (-(-height // SHRUNK), -(-width // SHRUNK))  # borders are soft
+        stops = region_map(scene.segments, [2**stop for stop in params.segment_stops], FEATHER / SHRUNK, small)
+        light = cv2.multiply(cv2.resize(light, small[::-1]).reshape(small), stops).reshape(small)
+    return np.asarray(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)).reshape(height, width)
 
 
 def _pool(params: Any, shape: tuple[int, int], size: tuple[int, int]) -> Light:
@@ -56,5 +59,5 @@ def _shading(params: Any, shape: tuple[int, int], size: tuple[int, int]) -> Ligh
 
 
 def _places(shape: tuple[int, int]) -> tuple[Light, Light]:
-    rows, columns = ((np.arange(side, dtype=np.float32) + 0.5) / side for side in shape)
+    rows, columns = ((np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(side) for side in shape)
     return rows[:, None], columns[None, :]

@@ -31,7 +31,7 @@ def linear_to_srgb(light: NDArray[Any]) -> NDArray[Any]:
 _DECODE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
 _ENCODE = np.rint(linear_to_srgb(np.arange(65536) / 65535) * 255).astype(np.uint8)
 _OVER = np.maximum((_DECODE - np.float32(0.97)) / np.float32(0.03), 0) ** 2  # how far a code is into clipping, 0 to 1
-_NEARLY_WHITE = int(np.argmax(_OVER > 0))  # the first code that is
+NEARLY_WHITE = int(np.argmax(_OVER > 0))  # the first code that is
 _CHUNK = 98304  # values worked on at a time, so that they stay in the cache
 
 
@@ -84,7 +84,7 @@ def _expand(frame: Frame, params: Any, scene: Scene) -> Frame | Work:
     and cannot be told from clipped ones, gain light, the same in each, so that clipping gives the clean image back
     within three codes. Where a channel is not clipped the colour is known: a pale sky would turn violet.
     """
-    if scene.image.max(initial=0) < _NEARLY_WHITE:
+    if scene.image.max(initial=0) < NEARLY_WHITE:
         return frame
     return lambda light, rows, out: _brighten(light, scene.image[rows], params.highlights, out)
 
@@ -105,7 +105,7 @@ def _brighten(light: Light, image: Image, highlights: float, out: Light) -> None
     """Write `light` and what its clipped parts, told by `image`, hold beyond white to `out`, all (H, W, 3)."""
     if out is not light:
         np.copyto(out, light)
-    white = np.flatnonzero(cv2.extractChannel(image, 1) >= _NEARLY_WHITE)
+    white = np.flatnonzero(cv2.extractChannel(image, 1) >= NEARLY_WHITE)
     red, green, blue = image.reshape(-1, 3)[white].T
     over = _OVER[np.minimum(np.minimum(red, green), blue)]
     out.reshape(-1, 3)[white] += (over**3 * np.float32(highlights))[:, None]

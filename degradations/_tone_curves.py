@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from degradations._contract import Light
 from degradations._light import linear_to_srgb, luminance, quantised, srgb_to_linear
 from degradations._severity import path
-from degradations._strips import strips
+from degradations._strips import Work
 from degradations._tables import look_up
 from storage.records import Image
 
 MEAN = (0.45, 0.34, 0.25, 0.17, 0.11, 0.06)  # of luma, sRGB, at the borders of the levels
 SHARE = (0.9, 0.75, 0.6, 0.45, 0.32, 0.2)  # of the photograph's own mean that it keeps at most
-TOWARDS = (0.1, 0.25, 0.4, 0.6, 0.8, 1.0)  # how far the spread of tones goes to that of a dark photograph
+TOWARDS = (0.15, 0.35, 0.55, 0.7, 0.85, 1.0)  # how far the spread of tones goes to that of a dark photograph
 
 
 def matched(image: Image, severity: float, *, lean: float, variation: float) -> tuple[float, float]:
@@ -79,18 +79,20 @@ def points_table(curve: Sequence[float]) -> NDArray[np.float32]:
     return np.stack([srgb_to_linear(channel) for channel in channels], axis=1)
 
 
-def through(light: Light, table: NDArray[np.float32]) -> Light:
-    """Return `light` (H, W, 3), clipped to [0, 1], through a table (65536, 1), or (65536, 3): one a channel."""
-    out = np.empty_like(light)
-    channels = [np.ascontiguousarray(column) for column in table.T]
-    for _, _, rows in strips(light.shape):
-        codes = quantised(light[rows].reshape(1, -1))
-        if len(channels) == 1:
-            look_up(codes, channels[0], out=out[rows])
+def through(table: NDArray[np.float32]) -> Work:
+    """Return the work that takes light, clipped to [0, 1], through a table (65536, 1), or (65536, 3): one a channel."""
+    columns = [np.ascontiguousarray(column) for column in table.T]
+
+    def take(light: Light, rows: slice, out: Light) -> None:
+        del rows
+        codes = quantised(light.reshape(1, -1))
+        if len(columns) == 1:
+            look_up(codes, columns[0], out=out.reshape(1, -1))
         else:
-            planes = [look_up(codes[:, index::3], column) for index, column in enumerate(channels)]
-            cv2.merge(planes, dst=out[rows].reshape(1, -1, 3))
-    return out
+            planes = [look_up(codes[:, index::3], column) for index, column in enumerate(columns)]
+            cv2.merge(planes, dst=out.reshape(1, -1, 3))
+
+    return take
 
 
 @cache

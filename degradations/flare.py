@@ -23,9 +23,10 @@ from pydantic import Field
 from degradations._area import brightening, proxy, reduced
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._glare import GRID, Ghost, Source, stray_light
-from degradations._light import decode
+from degradations._light import decode, linear
 from degradations._random import chance, choice, integer, log_uniform, seed, uniform
 from degradations._severity import path, pixels
+from degradations._strips import ByRows, Work, enlarged, whole
 from storage.records import Image, Scene
 
 AREA = (0.02, 0.10, 0.20, 0.50, 0.80, 0.97)  # share of visibly changed pixels at the borders of the levels
@@ -99,20 +100,23 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Fla
     return replace(flare, gain=_gain(flare, severity, scene))
 
 
-def apply(frame: Frame, params: Flare, scene: Scene) -> Frame:
-    """Return `frame` with the stray light added; an inserted lamp is added to both sides."""
-    if params.gain == 0:
-        return frame
-    degraded, clean = frame.degraded, frame.clean
-    shape = (degraded.shape[0], degraded.shape[1])
+def _apply(frame: Frame, params: Flare, scene: Scene) -> Frame | Work:
+    """Add the stray light to `frame`; an inserted lamp is added to both sides."""
+    shape = (scene.image.shape[0], scene.image.shape[1])
     field = _field(params, scene, shape, GRID) * np.float32(params.gain)
-    field = cv2.resize(field, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    degraded = cv2.add(degraded, field.reshape(degraded.shape), dst=field.reshape(degraded.shape))
-    if params.source == "inserted":
-        clean = clean.copy()
-        for light in (clean, degraded):
-            _add_lamp(light, params, scene)
-    return replace(frame, degraded=degraded, clean=clean)
+
+    def add_stray_light(light: Light, rows: slice, out: Light) -> None:
+        cv2.add(light, enlarged(field, rows, shape).reshape(light.shape), dst=out)
+
+    if params.source != "inserted":
+        return add_stray_light
+    degraded, clean = whole(add_stray_light, linear(frame.degraded)), linear(frame.clean).copy()
+    for light in (clean, degraded):
+        _add_lamp(light, params, scene)
+    return Frame(degraded=degraded, clean=clean)
+
+
+apply = ByRows(_apply, idle=lambda params: params.gain == 0, looks="both")
 
 
 def _field(params: Flare, scene: Scene, shape: tuple[int, int], short: int) -> Light:

@@ -24,38 +24,41 @@ import cv2
 import numpy as np
 
 from degradations import _darkening
-from degradations._camera import planckian
+from degradations._camera import desaturation, planckian
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
-from degradations._illumination import lighting
-from degradations._light import LUMA, expand_highlights
+from degradations._illumination import illumination, lighting
+from degradations._lamps import lamps_of
+from degradations._light import LUMA, decode, linear, luminance
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
-from degradations._sensor import Sensor
-from degradations._sensor import expose as expose_sensor
-from degradations._severity import path, pixels
-from degradations._strips import strips
+from degradations._sensor import Sensor, exposure
+from degradations._severity import path
+from degradations._strips import ByRows, Work
 from degradations._tone_curves import matched, points_table, power_table, through
-from storage.records import Scene
+from storage.records import Image, Scene
 
 Mode = Literal["physical", "paper", "statistics", "model"]
 MODES: tuple[Mode, ...] = ("physical", "paper", "statistics", "model")
 EXPOSURE = (-0.6, -1.7, -2.5, -3.4, -4.3, -5.5)  # EV, at the borders of the levels
-RECOVERED = (0.8, 0.5, 0.35, 0.22, 0.12, 0.05)  # gain times exposure
+RECOVERED = (0.9, 0.68, 0.5, 0.34, 0.18, 0.07)  # gain times exposure: what white comes to before the tone curve
 SHOT = (3e-4, 6e-4, 1.2e-3, 2.2e-3, 3.6e-3, 6e-3)  # after the gain, of a camera that leaves all its noise
-LEFT = (0.01, 0.6)  # of it, after noise reduction: most real dark photographs are smooth (EXPERIMENTS.md, Realism)
+LEFT = (0.003, 0.4)  # of it, after noise reduction: most real dark photographs are smooth (EXPERIMENTS.md, Realism)
+SMOOTH = 0.5  # share of the cameras that leave none of it
+FIELD = (0.1, 0.3, 0.5, 0.7, 0.85, 1.0)  # of the drawn unevenness of the light
+METERED = 0.5  # how far the camera makes up for light that does not reach everywhere: power of its mean
+COLOUR = (0.95, 0.85, 0.75, 0.65, 0.55, 0.5)  # of the chroma, left at least: cameras fade it as they amplify
+SHADOWS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # of the brightest tone: below it, the tone curve of a dark picture crushes
 GAMMA = (1.1, 1.35, 1.65, 2.0, 2.5, 3.2)  # (alpha I)^gamma leaves 0.03 of a bright picture at severity 1
 ATTENUATION = (0.95, 0.85, 0.75, 0.66, 0.57, 0.48)
-LAMP_SIDE = 16.0  # pixels at 1024
-NIGHT = 70  # median code of green below which even the smallest clipped spot is a lamp
-CLIPPED = 253  # code from which a channel counts as clipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowLight:
     """Drawn values.
 
-    highlights: brightness of clipped light over white. exposure: k, (0, 1]. gain: g, >= 1. white: gains w.
-    toe: linear light below which tones are crushed, 0 for none. attenuation, gamma: of the curve (alpha I)^gamma, 1 and
-    1 for none. curve: sRGB values at evenly spaced sRGB values, one channel after the other, empty for none.
+    highlights: brightness of clipped light over white. exposure: k, (0, 1]. gain: g, >= 1. white: gains w. saturation:
+    share of the chroma that is left. toe: linear light below which tones are crushed, 0 for none. attenuation, gamma:
+    of the curve (alpha I)^gamma, 1 and 1 for none. curve: sRGB values at evenly spaced sRGB values, one channel after
+    the other, empty for none.
     field: strength of the illumination, nepers, 0 for none; lamp_row, lamp_column: its centre, of height and width;
     lamp_radius: of min(H, W). flash: share of the field that depth says, 0 to 1. vignette: 0 to 1. unevenness: of the
     field, nepers, drawn from field_seed. segment_stops: EV by label, empty for none.
@@ -67,6 +70,7 @@ class LowLight:
     exposure: float
     gain: float
     white: tuple[float, float, float]
+    saturation: float
     toe: float
     attenuation: float
     gamma: float
@@ -95,8 +99,8 @@ class LowLight:
 class LowLightOptions(Options, frozen=True):
     """mode: one, or "mixed" by the weights, in the order physical, paper, statistics, model.
 
-    noise, field, cast, toe, lamps: whether there is sensor noise, uneven illumination, a white-balance error, a toe,
-    and whether clipped light stays bright. model: weights of another darkening network, a JSON file; None for the one
+    noise, field, cast, toe, lamps: whether there is sensor noise, uneven illumination, a fault of colour, a toe, and
+    whether clipped light stays bright. model: weights of another darkening network, a JSON file; None for the one
     that comes with the code. A build knows it by its path: other weights need another name.
     """
 
@@ -114,88 +118,101 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Low
     """Draw a darkness of `severity`."""
     drawn = choice(rng, MODES, options.weights)
     mode = drawn if options.mode == "mixed" else options.mode
-    params = _field(rng, severity, _camera(rng, severity))
+    params = _field(rng, severity, scene, _camera(rng, severity))
     params = _segment_stops(rng, severity, scene, params)
-    params = (
-        _exposure(rng, severity, params) if mode == "physical" else _curve(rng, severity, scene, params, mode, options)
-    )
+    if mode == "physical":
+        params = _exposure(rng, severity, scene, params if options.field else _evenly_lit(params))
+    else:
+        params = _curve(rng, severity, scene, params, mode, options)
     if not options.noise or mode == "paper":
         params = replace(params, shot=0.0, read=0.0, row=0.0, bits=0)
     if not options.field or mode == "paper":
-        params = replace(params, field=0.0, vignette=0.0, unevenness=0.0, segment_stops=())
+        params = _evenly_lit(params)
     if not options.cast or mode == "paper":
-        params = replace(params, white=(1.0, 1.0, 1.0))
+        params = replace(params, white=(1.0, 1.0, 1.0), saturation=1.0)
     if not options.toe or mode == "paper":
         params = replace(params, toe=0.0)
     return params if options.lamps and mode == "physical" else replace(params, highlights=0.0)
 
 
-def lamps(frame: Frame, params: LowLight, scene: Scene) -> Frame:
-    """Return `frame` with its lamps brighter than white: only what is clipped over LAMP_SIDE and more.
-
-    Glints on fur and leaves are clipped too, by daylight; in the dark they would shine like a string of lights. In a
-    photograph that is dark already every clipped spot is a lamp.
-    """
-    bright = expand_highlights(frame, params, scene)
-    if bright is frame or np.median(scene.image[::4, ::4, 1]) < NIGHT:
-        return bright
-    side = max(3, round(pixels(LAMP_SIDE, scene.image.shape)))
-    clipped = (scene.image.min(axis=2) >= CLIPPED).astype(np.uint8)
-    core = cv2.morphologyEx(clipped, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
-    lit = cv2.dilate(core, np.ones((3, 3), np.uint8))  # with the lamp's soft edge
-    return replace(frame, degraded=np.where(lit[..., None] > 0, bright.degraded, frame.degraded))
+def _lamps(frame: Frame, params: LowLight, scene: Scene) -> Frame | Work:
+    """Let the lamps of the photograph be brighter than white."""
+    found = lamps_of(scene.image, params.highlights)
+    return frame if len(found.places) == 0 else found.shine
 
 
-def illuminate(frame: Frame, params: LowLight, scene: Scene) -> Frame:
-    """Return `frame` under the uneven light of a dark scene."""
-    if params.field == params.vignette == params.unevenness == 0 and not params.segment_stops:
+lamps = ByRows(_lamps, idle=lambda params: params.highlights == 0)
+
+
+def _illuminate(frame: Frame, params: LowLight, scene: Scene) -> Frame | Work:
+    """Put `frame` under the uneven light of a dark scene."""
+    field = lighting(params, scene)
+    if field is None:
         return frame
-    shape = frame.degraded.shape[:2]
-    light = lighting(params, scene)
-    lit = np.empty_like(frame.degraded)
-    for _, _, rows in strips(shape):
-        cv2.multiply(frame.degraded[rows], cv2.cvtColor(light[rows], cv2.COLOR_GRAY2RGB), dst=lit[rows])
-    return replace(frame, degraded=lit)
+
+    def light_up(light: Light, rows: slice, out: Light) -> None:
+        cv2.multiply(light, cv2.cvtColor(field[rows], cv2.COLOR_GRAY2RGB), dst=out)
+
+    return light_up
 
 
-def expose(frame: Frame, params: LowLight, scene: Scene) -> Frame:
-    """Return `frame` exposed too short, or darkened by a curve."""
-    del scene
+illuminate = ByRows(_illuminate, idle=lambda params: False)
+
+
+def _expose(frame: Frame, params: LowLight, scene: Scene) -> Frame | Work:
+    """Expose `frame` too short, or darken it by a curve."""
+    del frame, scene
     if params.curve:
-        return replace(frame, degraded=through(frame.degraded, points_table(params.curve)))
+        return through(points_table(params.curve))
     if (params.attenuation, params.gamma) != (1, 1):
-        return replace(frame, degraded=through(frame.degraded, power_table(params.attenuation, params.gamma)))
-    return frame if params.exposure == 1 else replace(frame, degraded=frame.degraded * np.float32(params.exposure))
+        return through(power_table(params.attenuation, params.gamma))
+
+    def shorten(light: Light, rows: slice, out: Light) -> None:
+        del rows
+        np.multiply(light, np.float32(params.exposure), out=out)
+
+    return shorten
 
 
-def capture(frame: Frame, params: LowLight, scene: Scene) -> Frame:
-    """Return `frame` with the sensor's noise at the dark level."""
+expose = ByRows(
+    _expose, idle=lambda params: params.exposure == params.attenuation == params.gamma == 1 and not params.curve
+)
+
+
+def _capture(frame: Frame, params: LowLight, scene: Scene) -> Frame | Work:
+    """Let `frame` have the sensor's noise at the dark level."""
     del scene
-    if params.shot == params.read == 0:
-        return frame
-    return replace(frame, degraded=expose_sensor(frame.degraded, _sensor_of(params)))
+    return exposure(linear(frame.degraded), _sensor_of(params))
 
 
-def develop(frame: Frame, params: LowLight, scene: Scene) -> Frame:
-    """Return `frame` after automatic gain, white balance and the toe of the tone curve."""
-    del scene
-    if params.gain == 1 and params.white == (1, 1, 1) and params.toe == 0:
-        return frame
-    gains = np.diag(np.asarray(params.white) * params.gain).astype(np.float32)
-    developed = np.empty_like(frame.degraded)
-    for _, _, rows in strips(developed.shape):
-        cv2.transform(frame.degraded[rows], gains, dst=developed[rows])
-        if params.toe:
-            _crush(developed[rows], params.toe)
-    return replace(frame, degraded=developed)
+capture = ByRows(_capture, idle=lambda params: params.shot == params.read == 0, looks="degraded")
 
 
-def _crush(light: Light, toe: float) -> None:
-    """Turn x into x^2 (1 + toe) / (x + toe): black and white stay, tones below `toe` fall quadratically."""
-    np.maximum(light, 0, out=light)
-    crushed = cv2.multiply(light, light, scale=1 + toe)
-    light += np.float32(toe)
-    cv2.divide(crushed, light, dst=light)
+def _develop(frame: Frame, params: LowLight, scene: Scene) -> Frame | Work:
+    """Give `frame` automatic gain, white balance, faded colours and the toe of the tone curve."""
+    del frame, scene
+    white = np.diag(np.asarray(params.white) * params.gain)
+    gains = (desaturation(params.saturation) @ white).astype(np.float32)
+    crush = through(_toe_table(params.toe)) if params.toe else None
+
+    def bring_back(light: Light, rows: slice, out: Light) -> None:
+        cv2.transform(light, gains, dst=out)
+        if crush is not None:
+            crush(out, rows, out)
+
+    return bring_back
+
+
+develop = ByRows(
+    _develop,
+    idle=lambda params: params.gain == params.saturation == 1 and params.white == (1, 1, 1) and params.toe == 0,
+)
+
+
+def _toe_table(toe: float) -> Light:
+    """Return x^2 (1 + toe) / (x + toe) by 16-bit x, (65536, 1): 0 and 1 stay, what is below `toe` falls faster."""
+    light = np.arange(65536, dtype=np.float32) * np.float32(1 / 65535)
+    return np.asarray(light * light * np.float32(1 + toe) / (light + np.float32(toe)))[:, None]
 
 
 def _sensor_of(params: LowLight) -> Sensor:
@@ -215,7 +232,8 @@ def _sensor_of(params: LowLight) -> Sensor:
 
 def _camera(rng: np.random.Generator, severity: float) -> LowLight:
     """Draw the camera: its colours, its noise at this darkness, its cast and toe; no darkness yet."""
-    shot = path(severity, SHOT) * log_uniform(rng, *LEFT)
+    left = log_uniform(rng, *LEFT) * (not chance(rng, SMOOTH))
+    shot = path(severity, SHOT) * left
     read = math.exp(2.18 * math.log(max(shot, 1e-12)) + 1.20 + normal(rng, 0, 0.26)) if shot else 0.0
     rows = uniform(rng, 0.05, 0.25)
     return LowLight(
@@ -223,7 +241,8 @@ def _camera(rng: np.random.Generator, severity: float) -> LowLight:
         exposure=1.0,
         gain=1.0,
         white=_cast(rng, severity),
-        toe=path(severity, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)) * uniform(rng, 0, 0.02),
+        saturation=1 - (1 - path(severity, COLOUR, identity=1.0)) * uniform(rng, 0, 1),
+        toe=path(severity, SHADOWS) * uniform(rng, 0.2, 1.4),
         attenuation=1.0,
         gamma=1.0,
         curve=(),
@@ -239,7 +258,7 @@ def _camera(rng: np.random.Generator, severity: float) -> LowLight:
         shot=shot,
         read=read,
         row=rows * math.sqrt(read),
-        bits=choice(rng, (10, 12, 14)) if severity > 0 else 0,
+        bits=choice(rng, (10, 12, 14)) if shot else 0,
         red=uniform(rng, 1.5, 2.2),
         blue=uniform(rng, 1.6, 2.4),
         crosstalk=uniform(rng, 0.3, 0.7),
@@ -260,19 +279,33 @@ def _cast(rng: np.random.Generator, severity: float) -> tuple[float, float, floa
     return (red, green, blue) if severity > 0 else (1.0, 1.0, 1.0)
 
 
-def _field(rng: np.random.Generator, severity: float, params: LowLight) -> LowLight:
-    strength = path(severity, (0.1, 0.3, 0.5, 0.7, 0.85, 1.0))
+def _field(rng: np.random.Generator, severity: float, scene: Scene, params: LowLight) -> LowLight:
+    """Draw the light: more often than not it comes from where the photograph is brightest."""
+    strength = path(severity, FIELD)
+    anywhere = uniform(rng, -0.1, 0.8), uniform(rng, -0.1, 1.1)
+    row, column = _brightest(scene.image) if chance(rng, 0.6) else anywhere
     return replace(
         params,
-        field=strength * uniform(rng, 0, 1.6) * chance(rng, 0.7),
-        lamp_row=uniform(rng, -0.1, 0.8),
-        lamp_column=uniform(rng, -0.1, 1.1),
-        lamp_radius=uniform(rng, 0.3, 1.2),
-        flash=uniform(rng, 0, 0.7) * chance(rng, 0.4),
+        field=strength * uniform(rng, 0.2, 3.4) * chance(rng, 0.85),
+        lamp_row=row,
+        lamp_column=column,
+        lamp_radius=uniform(rng, 0.2, 1.0),
+        flash=uniform(rng, 0, 0.7) * chance(rng, 0.3),
         vignette=strength * uniform(rng, 0, 0.3),
         unevenness=strength * uniform(rng, 0, 0.3),
         field_seed=seed(rng),
     )
+
+
+def _brightest(image: Image) -> tuple[float, float]:
+    """Return where, in shares of height and width, a photograph is brightest over a twelfth of it."""
+    light = luminance(decode(np.asarray(cv2.resize(image, (12, 12), interpolation=cv2.INTER_AREA))))
+    row, column = np.unravel_index(int(np.argmax(cv2.GaussianBlur(light, (0, 0), 1))), light.shape)
+    return (float(row) + 0.5) / 12, (float(column) + 0.5) / 12
+
+
+def _evenly_lit(params: LowLight) -> LowLight:
+    return replace(params, field=0.0, vignette=0.0, unevenness=0.0, segment_stops=())
 
 
 def _segment_stops(rng: np.random.Generator, severity: float, scene: Scene, params: LowLight) -> LowLight:
@@ -283,20 +316,29 @@ def _segment_stops(rng: np.random.Generator, severity: float, scene: Scene, para
     return replace(params, segment_stops=tuple(-strength * abs(normal(rng, 0, 0.25)) for _ in range(count)))
 
 
-def _exposure(rng: np.random.Generator, severity: float, params: LowLight) -> LowLight:
+def _exposure(rng: np.random.Generator, severity: float, scene: Scene, params: LowLight) -> LowLight:
+    """Draw how much light is caught and brought back, by a camera that meters the whole picture."""
     lean = uniform(rng, 0.85, 1.15)
     exposure = 2 ** path(severity, EXPOSURE)
-    recovered = path(severity, RECOVERED, identity=1.0) ** lean
+    metered = float(illumination(params, scene).mean()) ** -METERED
+    recovered = min(1.0, path(severity, RECOVERED, identity=1.0) ** lean * metered)
     gain = max(1.0, recovered / exposure)
     return replace(
-        params, exposure=exposure, gain=gain, shot=params.shot / gain, read=params.read / gain**2, row=params.row / gain
+        params,
+        exposure=exposure,
+        gain=gain,
+        toe=params.toe * gain * exposure,
+        shot=params.shot / gain,
+        read=params.read / gain**2,
+        row=params.row / gain,
     )
 
 
 def _curve(
     rng: np.random.Generator, severity: float, scene: Scene, params: LowLight, mode: Mode, options: LowLightOptions
 ) -> LowLight:
-    lean, variation = uniform(rng, 0.9, 1.1), math.exp(normal(rng, -0.05, 0.35))
+    lean, variation = uniform(rng, 0.9, 1.1), math.exp(normal(rng, 0.15, 0.45))  # of nine real ones: 0.2, 0.55
+    params = replace(params, toe=params.toe / 20)  # the curve has darkened the shadows already
     if severity == 0:
         return params
     if mode == "paper":
