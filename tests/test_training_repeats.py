@@ -24,12 +24,25 @@ class Counting:
         return Pair(key=str(position), task="haze", instruction="", clean=image, degraded=image)
 
 
-def test_each_batch_comes_so_many_steps_in_a_row():
+def test_places_of_a_batch_take_turns_with_new_pairs():
     source = Counting()
-    repeated = Repeated(source, batch=2, repeats=3)
-    keys = [int(repeated.pair(position).key) for position in range(14)]
-    assert keys == [0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 4, 5]
-    assert source.asked == [0, 1, 2, 3, 4, 5]
+    repeated = Repeated(source, batch=2, repeats=4)
+    batches = [[int(repeated.pair(2 * step + place).key) for place in range(2)] for step in range(9)]
+    assert batches == [[0, 1], [0, 1], [0, 3], [0, 3], [2, 3], [2, 3], [2, 5], [2, 5], [4, 5]]
+    assert source.asked == [0, 1, 3, 2, 5, 4]
+
+
+@pytest.mark.parametrize(("batch", "repeats"), [(16, 4), (16, 16), (6, 4), (3, 5)])
+def test_each_pair_is_decoded_once_and_no_step_decodes_much_more_than_another(batch, repeats):
+    source, asked = Counting(), []
+    repeated = Repeated(source, batch=batch, repeats=repeats)
+    for step in range(5 * repeats):
+        before = len(source.asked)
+        for place in range(batch):
+            repeated.pair(batch * step + place)
+        asked.append(len(source.asked) - before)
+    assert len(set(source.asked)) == len(source.asked)
+    assert max(asked[1:]) <= -(-batch // repeats)
 
 
 def test_a_position_far_ahead_gives_the_same_pair_as_in_order():

@@ -11,9 +11,12 @@ on, for each type and level. PSNR in dB over the frame, means over the photograp
 
 import argparse
 import sys
-import time
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import cache
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -43,7 +46,7 @@ max_side = {side}
 clean_quality = false
 strength = false
 [mixture]
-variants = 45
+variants = 90
 validation = 0.0
 """
 
@@ -64,17 +67,25 @@ def split(folder):
     print(f"now: pairforge build {folder / 'build.toml'}")  # noqa: T201
 
 
-def tuned(side, count):
+def tuned(pool, side, count):
     """Return the best classical method and settings of each type and level."""
     files = halves()[0]
+    todo = [(file, files[number - 1], side, number) for number, file in enumerate(evenly(files, count))]
     crops = defaultdict(list)
-    for number, file in enumerate(evenly(files, count)):
-        scene = scene_of(file, files[number], side)
-        for name in PROMPTS:
-            for level in LEVELS:
-                [(_, rendered)] = pairs(scene, name, level, draws=1, seed=number)
-                crops[name, level].append((_middle(rendered.clean), _middle(rendered.degraded)))
-    return {key: classical.best(key[0], found) for key, found in crops.items()}
+    for found in pool.map(_tuning_crops, todo):
+        for key, crop in found.items():
+            crops[key].append(crop)
+    best = pool.map(classical.best, [name for name, _ in crops], crops.values())
+    return dict(zip(crops, best, strict=True))
+
+
+def _tuning_crops(todo):
+    file, other, side, number = todo
+    scene, crops = scene_of(file, other, side), {}
+    for name, level in product(PROMPTS, LEVELS):
+        [(_, rendered)] = pairs(scene, name, level, draws=1, seed=number)
+        crops[name, level] = (_middle(rendered.clean), _middle(rendered.degraded))
+    return crops
 
 
 def _middle(image):
@@ -82,31 +93,44 @@ def _middle(image):
     return np.ascontiguousarray(image[max(0, top) :, max(0, left) :][:TUNING_SIDE, :TUNING_SIDE])
 
 
-def table(weights, unet, *, count, side, tuned_on):
+def table(pool, restorers, *, count, side, tuned_on):
     """Return the mean PSNR of the input and, by restorer, of the results, by type and level."""
-    restorer = load(weights, Placing())
-    sampling = sampling_of(restorer.model.params)
-    plain = replace(restorer, model=load_unet(unet)) if unet else None
-    methods, scores = tuned(side, tuned_on), defaultdict(list)
-    held = halves()[1]
-    for number, file in enumerate(evenly(held, count)):
-        began = time.process_time()
-        scene = scene_of(file, held[number - 1], side)
-        for name in PROMPTS:
-            for level in LEVELS:
-                [(_, rendered)] = pairs(scene, name, level, draws=1, seed=100 + number)
-                method, settings = methods[name, level]
-                found = {
-                    "input": rendered.degraded,
-                    "tiny": restore(restorer, rendered.degraded, instruction(name), sampling),
-                    "classical": method(rendered.degraded, **settings),
-                }
-                if plain:
-                    found["unet"] = restore(plain, rendered.degraded, instruction(name), sampling)
-                for kind, image in found.items():
-                    scores[kind, name, level].append(classical.psnr(rendered.clean, image))
-        print(f"{file.name}: {time.process_time() - began:.0f} CPU-seconds", file=sys.stderr, flush=True)  # noqa: T201
+    methods, held = tuned(pool, side, tuned_on), halves()[1]
+    chosen = evenly(held, count)
+    todo = [(methods, restorers, file, held[number - 1], side, 100 + number) for number, file in enumerate(chosen)]
+    scores = defaultdict(list)
+    for file, found in zip(chosen, pool.map(_scores, todo), strict=True):
+        for key, value in found.items():
+            scores[key].append(value)
+        print(file.name, file=sys.stderr, flush=True)  # noqa: T201
     return methods, {key: float(np.mean(values)) for key, values in scores.items()}
+
+
+def _scores(todo):
+    """Return the PSNR of everything that is made of one photograph, by kind, type and level."""
+    methods, restorers, file, other, side, seed = todo
+    scene, scores = scene_of(file, other, side), {}
+    opened = _opened(*restorers)
+    for name, level in product(PROMPTS, LEVELS):
+        [(_, rendered)] = pairs(scene, name, level, draws=1, seed=seed)
+        method, settings = methods[name, level]
+        found = {"input": rendered.degraded, "classical": method(rendered.degraded, **settings)}
+        for kind, restorer in opened.items():
+            found[kind] = restore(restorer, rendered.degraded, instruction(name), sampling_of(restorer.model.params))
+        for kind, image in found.items():
+            scores[kind, name, level] = classical.psnr(rendered.clean, image)
+    return scores
+
+
+@cache
+def _opened(weights, unet):
+    restorer = load(weights, Placing())
+    return {"tiny": restorer} | ({"unet": replace(restorer, model=load_unet(unet))} if unet else {})
+
+
+def _one_thread():
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
 
 
 def markdown(methods, scores):
@@ -128,8 +152,6 @@ def markdown(methods, scores):
 
 
 def main():
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("split").add_argument("folder", type=Path)
@@ -139,12 +161,15 @@ def main():
     wanted.add_argument("--photographs", type=int, default=8)
     wanted.add_argument("--side", type=int, default=SIDE)
     wanted.add_argument("--tuned-on", type=int, default=TUNED_ON)
+    wanted.add_argument("--workers", type=int, default=1)
     wanted.add_argument("--markdown", type=Path)
     given = parser.parse_args()
     if given.verb == "split":
         split(given.folder)
         return
-    found = table(given.weights, given.unet, count=given.photographs, side=given.side, tuned_on=given.tuned_on)
+    with ProcessPoolExecutor(given.workers, get_context("forkserver"), _one_thread) as pool:
+        restorers = (given.weights, given.unet)
+        found = table(pool, restorers, count=given.photographs, side=given.side, tuned_on=given.tuned_on)
     text = markdown(*found)
     if given.markdown:
         given.markdown.write_text(text + "\n")

@@ -15,7 +15,11 @@ from training.data.examples import Look, Pair, Rows, Source
 
 
 class Repeated:
-    """A source whose batches come `repeats` steps in a row, decoded once; crops, noise and levels still differ."""
+    """A source whose pairs come `repeats` steps in a row, decoded once; crops, noise and levels still differ.
+
+    The places of a batch take turns with new pairs, so that a step does not resemble the one before more than it must,
+    and decodes no more than any other.
+    """
 
     def __init__(self, source: Source, *, batch: int, repeats: int) -> None:
         self._batch, self._repeats = batch, repeats
@@ -24,7 +28,8 @@ class Repeated:
     def pair(self, position: int) -> Pair:
         """Return the pair of a position."""
         step, place = divmod(position, self._batch)
-        return self._pair(step // self._repeats * self._batch + place)
+        turn = (step + place * self._repeats // self._batch) // self._repeats
+        return self._pair(turn * self._batch + place)
 
 
 def remembering(look: Look, size: int) -> Look:
