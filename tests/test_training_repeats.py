@@ -67,7 +67,7 @@ def test_halving_an_error_counts_the_same_for_haze_and_for_a_faint_moire():
     reference = torch.stack([torch.full((4, 3), 0.6), torch.full((4, 3), 0.02)])
     clean, sigma = torch.zeros(2, 4, 3), torch.tensor([1.0, 1.0])
     distance = torch.tensor([0.36, 0.0004])
-    whole, half = (logarithmic(share * distance, clean, reference, sigma) for share in (1.0, 0.5))
+    whole, half = (logarithmic(share * distance, distance, clean, reference, sigma) for share in (1.0, 0.5))
     expected = torch.log((1.0 + SPARED + LEAST / distance) / (0.5 + SPARED + LEAST / distance))
     torch.testing.assert_close(whole - half, expected)
     assert (whole - half).min() > 0.58
@@ -77,5 +77,5 @@ def test_the_logarithm_is_of_the_error_of_the_clean_image():
     """The error of a velocity is that of the clean image over sigma squared."""
     clean, reference = torch.zeros(2, 4, 3), torch.full((2, 4, 3), 0.1)
     sigma = torch.tensor([1.0, 0.5])
-    found = logarithmic(torch.tensor([0.01, 0.04]), clean, reference, sigma)
+    found = logarithmic(torch.tensor([0.01, 0.04]), torch.full((2,), 0.01), clean, reference, sigma)
     torch.testing.assert_close(found[0], found[1])

@@ -42,6 +42,7 @@ class Pair:
 class Example:
     """A pair made ready. sigma: the noise level. noise_TC: over the target tokens.
 
+    distance: mean squared difference of the whole images, within -1 and 1, that this was cut from.
     rows: of the prompt, where its encoder looks at more than is cut; else it is encoded with the batch.
     """
 
@@ -53,6 +54,7 @@ class Example:
     degraded: Image
     sigma: float
     noise_TC: Tensor
+    distance: float
     rows: Rows | None = None
 
 
@@ -92,6 +94,12 @@ def read_pair(index: Index, record: Any) -> Pair:
         raise ShardError(f"{shard}: {key}: the clean image is {clean.shape}, the degraded one {degraded.shape}")
     task, instruction = index.tasks[record["task"]], index.instructions[record["instruction"]]
     return Pair(key=key, task=task, instruction=instruction, clean=clean, degraded=degraded)
+
+
+def distance(pair: Pair) -> float:
+    """Return the mean squared difference of both images, within -1 and 1, at every fourth row and column."""
+    clean, degraded = (image[::4, ::4].astype(np.float32) for image in (pair.clean, pair.degraded))
+    return float(np.square(degraded - clean).mean()) / 127.5**2
 
 
 def as_instructed(task: str, instruction: str, draw: float) -> str:
@@ -142,6 +150,7 @@ class Maker:
             degraded=self._augmented(degraded, key),
             sigma=self.levels.draw(tokens, self._generator(position, "level")),
             noise_TC=torch.randn(tokens, self.channels, generator=self._generator(position, "noise")),
+            distance=distance(pair),
             rows=self.look(pair.degraded, prompt) if self.look else None,
         )
 

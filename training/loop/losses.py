@@ -12,29 +12,34 @@ from torch import Tensor
 from training import flow
 
 Weighting = Literal["none", "relative", "logarithmic"]
-Count = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (errors_B, clean_BTC, reference_BTC, sigma_B) -> counted_B
+# (errors_B, distance_B, clean_BTC, reference_BTC, sigma_B) -> counted_B; distance_B: of the whole pairs
+Count = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
-SPARED = 0.1  # of the reference's error: where less is left, a sample no longer counts more
+SPARED = 0.1  # of the pair's error: where less is left, a sample no longer counts more
 LEAST = 1e-5  # mean squared error within -1 and 1, a third of a grey level
 
 
-def relative(errors_B: Tensor, clean_BTC: Tensor, reference_BTC: Tensor, sigma_B: Tensor) -> Tensor:
+def relative(
+    errors_B: Tensor, distance_B: Tensor, clean_BTC: Tensor, reference_BTC: Tensor, sigma_B: Tensor
+) -> Tensor:
     """Return the error of the clean image relative to that of the reference."""
     return errors_B * flow.relative_weights(clean_BTC, reference_BTC, sigma_B)
 
 
-def logarithmic(errors_B: Tensor, clean_BTC: Tensor, reference_BTC: Tensor, sigma_B: Tensor) -> Tensor:
+def logarithmic(
+    errors_B: Tensor, distance_B: Tensor, clean_BTC: Tensor, reference_BTC: Tensor, sigma_B: Tensor
+) -> Tensor:
     """Return the logarithm of the error of the clean image: what PSNR counts, so that every decibel counts alike.
 
     With relative errors haze, of which a thirtieth is left soon, would hardly count beside reflections, of which most
-    remains; and a moire of 48 dB would hardly count at all.
+    remains; and a moire of 48 dB would hardly count at all. The measure is the distance of the whole pair, as PSNR is
+    of a whole image: by that of what was cut, a sky without a trace of rain would count more than the rain.
     """
-    distance_B = (reference_BTC.float() - clean_BTC.float()).square().mean(dim=(1, 2))
     return torch.log(sigma_B.square() * errors_B + SPARED * distance_B + LEAST)
 
 
 COUNTED: dict[Weighting, Count] = {
-    "none": lambda errors_B, clean_BTC, reference_BTC, sigma_B: errors_B,
+    "none": lambda errors_B, distance_B, clean_BTC, reference_BTC, sigma_B: errors_B,
     "relative": relative,
     "logarithmic": logarithmic,
 }

@@ -30,6 +30,7 @@ class Inputs:
     clean_BTC: Tensor
     reference_BTC: Tensor
     noise_BTC: Tensor
+    distance_B: Tensor
     sigma_B: Tensor
     prompt_BSE: Tensor
     mask_BS: Tensor
@@ -62,6 +63,7 @@ class Objective:
             clean_BTC=self.latents.encode(self._images([example.clean for example in examples])).float(),
             reference_BTC=self.latents.encode(self._images(degraded)).float(),
             noise_BTC=torch.stack([example.noise_TC for example in examples]).to(self.device),
+            distance_B=torch.tensor([example.distance for example in examples], device=self.device),
             sigma_B=torch.tensor([example.sigma for example in examples], device=self.device),
             prompt_BSE=prompt_BSE.to(self.device, self.dtype),
             mask_BS=mask_BS.to(self.device),
@@ -75,7 +77,7 @@ class Objective:
             velocity_BTC = predicted(model, inputs, x_BTC, inputs.sigma_B, self.dtype)
         plain_B = flow.errors(velocity_BTC, inputs.clean_BTC, inputs.noise_BTC)
         count = COUNTED[self.weighting]
-        return count(plain_B, inputs.clean_BTC, inputs.reference_BTC, inputs.sigma_B), plain_B.detach()
+        return count(plain_B, inputs.distance_B, inputs.clean_BTC, inputs.reference_BTC, inputs.sigma_B), plain_B.detach()
 
     def look(self) -> Look | None:
         """Return what encodes a prompt with the whole image, if the encoder wants to see that."""

@@ -17,7 +17,7 @@ from torch import distributed as dist
 
 from training import flow
 from training.data.crops import Scale, Size, box, cut
-from training.data.examples import Example, Pair, read_pair
+from training.data.examples import Example, Pair, distance, read_pair
 from training.data.index import Index
 from training.data.plan import generator, permuted
 from training.flow import Guidance
@@ -76,6 +76,7 @@ def _fixed(pair: Pair, objective: Objective, size: Size, scale: Scale, key: str)
         degraded=degraded,
         sigma=1.0,
         noise_TC=torch.randn(tokens, objective.params.channels, generator=generator(0, key, 0, "noise")),
+        distance=distance(pair),
         rows=look(pair.degraded, pair.instruction) if look else None,
     )
 

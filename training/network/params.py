@@ -36,7 +36,7 @@ class Params:
     """Everything that decides which tensors a restorer has and what they mean.
 
     channels: of one image token. context: width of a text token. pooled: width of the pooled prompt. connector: None
-    takes text tokens as they are and their mean as the pooled prompt. reference: "tokens" appends the reference on the
+    takes text tokens as they are and their sum as the pooled prompt. reference: "tokens" appends the reference on the
     token axis; "added" adds it to the target tokens and skips it, linearly, to the output. predicts: "velocity", or
     "residual", what the clean image adds to the reference. mask_token: the file holds one, which nothing reads.
     """
@@ -115,11 +115,11 @@ def tiny() -> Params:
     return Params(
         channels=48,
         hidden=128,
-        heads=4,
+        heads=2,
         mlp_ratio=4,
         double_blocks=1,
         single_blocks=3,
-        rope_axes=(8, 12, 12),
+        rope_axes=(16, 24, 24),
         rope_theta=10_000,
         context=64,
         pooled=64,
