@@ -182,6 +182,20 @@ def restored_at_once(model, image):
     return packing.unpatchify(-velocity, 4, rows=rows)
 
 
+def test_without_strength_the_reference_stays_as_it_is():
+    model = tiny_filtering([0.5, 0, 0, 0, 0, 0, 0, 0])
+    with torch.no_grad():
+        model.strength.bias.fill_(-1000)
+    image = random(1, 3, 16, 20).float()
+    torch.testing.assert_close(restored_at_once(model, image), image)
+
+
+def test_rows_of_a_prompt_add_up_but_those_that_are_padding():
+    rows = random(2, 3, 4)
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    torch.testing.assert_close(maths.masked_sum(rows, mask), torch.stack([rows[0, :2].sum(dim=0), rows[1].sum(dim=0)]))
+
+
 def test_the_first_filter_is_a_gain():
     image = random(1, 3, 16, 20).float()
     torch.testing.assert_close(restored_at_once(tiny_filtering([0.5, 0, 0, 0, 0, 0, 0, 0]), image), 1.5 * image)
@@ -359,6 +373,20 @@ def test_attention_is_the_softmax_of_scaled_products():
 def test_padded_tokens_look_only_at_the_first():
     mask = attention_mask(torch.tensor([[True, True, False]]))[0, 0]
     assert mask.tolist() == [[True, True, False], [True, True, False], [True, False, False]]
+
+
+def test_attention_of_a_small_training_is_that_of_any_other():
+    """In bfloat16 on a CPU, with gradients and few tokens, it is computed by plain products."""
+    q, k, v = (random(2, 3, 40, 16).bfloat16() for _ in range(3))
+    expected = maths.attention(q, k, v)
+    found = maths.attention(q.requires_grad_(), k, v)
+    torch.testing.assert_close(found.float(), expected.float(), atol=0.02, rtol=0.02)
+
+
+def test_rope_is_the_same_compiled():
+    q, turns = random(1, 2, 6, 16).float(), maths.rope(torch.arange(18.0).reshape(6, 3), (4, 6, 6), 10_000)
+    compiled = torch.compile(maths.apply_rope, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(q, turns), maths.apply_rope(q, turns), atol=1e-6, rtol=1e-6)
 
 
 def test_rope_turns_pairs_by_their_angles():

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
-from training.data.examples import Pair
+from training.data.examples import Pair, distance
 from training.data.repeats import Repeated, remembering
 from training.loop.losses import LEAST, SPARED, logarithmic
 
@@ -71,6 +71,19 @@ def test_halving_an_error_counts_the_same_for_haze_and_for_a_faint_moire():
     expected = torch.log((1.0 + SPARED + LEAST / distance) / (0.5 + SPARED + LEAST / distance))
     torch.testing.assert_close(whole - half, expected)
     assert (whole - half).min() > 0.58
+
+
+def test_an_error_counts_by_what_the_whole_pair_lacks_not_by_what_was_cut():
+    clean, same = torch.zeros(2, 4, 3), torch.zeros(2, 4, 3)
+    errors = torch.full((2,), 1e-4, requires_grad=True)
+    logarithmic(errors, torch.tensor([1e-4, 1e-1]), clean, same, torch.ones(2)).sum().backward()
+    assert errors.grad[0] > 80 * errors.grad[1]
+
+
+def test_the_distance_is_that_of_the_whole_images_within_minus_1_and_1():
+    clean = np.zeros((8, 12, 3), np.uint8)
+    pair = Pair(key="a", task="rain", instruction="", clean=clean, degraded=clean + np.uint8(51))
+    assert distance(pair) == pytest.approx(0.4**2)
 
 
 def test_the_logarithm_is_of_the_error_of_the_clean_image():

@@ -19,9 +19,7 @@ SPARED = 0.1  # of the pair's error: where less is left, a sample no longer coun
 LEAST = 1e-5  # mean squared error within -1 and 1, a third of a grey level
 
 
-def relative(
-    errors_B: Tensor, distance_B: Tensor, clean_BTC: Tensor, reference_BTC: Tensor, sigma_B: Tensor
-) -> Tensor:
+def relative(errors_B: Tensor, distance_B: Tensor, clean_BTC: Tensor, reference_BTC: Tensor, sigma_B: Tensor) -> Tensor:
     """Return the error of the clean image relative to that of the reference."""
     return errors_B * flow.relative_weights(clean_BTC, reference_BTC, sigma_B)
 

@@ -77,7 +77,8 @@ class Objective:
             velocity_BTC = predicted(model, inputs, x_BTC, inputs.sigma_B, self.dtype)
         plain_B = flow.errors(velocity_BTC, inputs.clean_BTC, inputs.noise_BTC)
         count = COUNTED[self.weighting]
-        return count(plain_B, inputs.distance_B, inputs.clean_BTC, inputs.reference_BTC, inputs.sigma_B), plain_B.detach()
+        counted_B = count(plain_B, inputs.distance_B, inputs.clean_BTC, inputs.reference_BTC, inputs.sigma_B)
+        return counted_B, plain_B.detach()
 
     def look(self) -> Look | None:
         """Return what encodes a prompt with the whole image, if the encoder wants to see that."""
