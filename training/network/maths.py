@@ -25,7 +25,8 @@ def attention(q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, mask: Tensor | Non
         x_BHLD = scores_BHLL.softmax(dim=-1, dtype=scores_BHLL.dtype) @ v_BHLD
     else:
         x_BHLD = functional.scaled_dot_product_attention(q_BHLD, k_BHLD, v_BHLD, attn_mask=mask)
-    return rearrange(x_BHLD, "B H L D -> B L (H D)")
+    joined_BLM: Tensor = rearrange(x_BHLD, "B H L D -> B L (H D)")
+    return joined_BLM
 
 
 def _is_small_training(q_BHLD: Tensor) -> bool:
