@@ -257,7 +257,7 @@ def test_both_images_are_cut_at_one_place():
     assert np.array_equal(degraded, 255 - clean)
 
 
-@pytest.mark.parametrize("size", [(8, 10), (32, 40)])
+@pytest.mark.parametrize("size", [(8, 10), (9, 11), (32, 40)])
 def test_both_images_are_scaled_alike(size):
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     clean, degraded = cut((image, image.copy()), Box(top=3, left=5, height=16, width=20), size)

@@ -1,7 +1,7 @@
 """Sizes that are trained at, and where they are cut: one box for the clean and the degraded image.
 
 All sizes have about the same area, so that every step costs the same, and one size is fixed for a step, not for a rank.
-Both images are cut by the same box and, where they are scaled, by the same call; scaled apart they would shift.
+Both images are cut by the same box before either is scaled; scaled first, each by its own size, they would shift.
 """
 
 import math
@@ -87,11 +87,13 @@ def cut(images: tuple[Image, Image], place: Box, size: Size) -> tuple[Image, Ima
     first, second = (image[window] for image in images)
     if (place.height, place.width) == size:
         return np.ascontiguousarray(first), np.ascontiguousarray(second)
-    both = _resized(np.concatenate([first, second], axis=2), size)
-    return np.ascontiguousarray(both[..., :3]), np.ascontiguousarray(both[..., 3:])
+    return _resized(first, size), _resized(second, size)
 
 
-def _resized(stacked: NDArray[np.uint8], size: Size) -> Image:
-    shrinks = size[0] < stacked.shape[0]
-    kind = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(stacked, size[::-1], interpolation=kind), dtype=np.uint8)
+def _resized(window: Image, size: Size) -> Image:
+    """Return the window scaled: both of a pair have one shape, so they are sampled at the same places.
+
+    One by one, because OpenCV 5 shrinks no more than four channels at once.
+    """
+    kind = cv2.INTER_AREA if size[0] < window.shape[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(np.ascontiguousarray(window), size[::-1], interpolation=kind), dtype=np.uint8)
