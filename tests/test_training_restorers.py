@@ -45,7 +45,7 @@ def bundle(tmp_path_factory):
 
 
 def opened(bundle, memory):
-    return load(bundle, Placing(dtype="fp32", memory=memory, prefix=PREFIX), vae=SMALL)
+    return load(bundle, Placing(dtype="fp32", memory=memory, prefix=PREFIX))
 
 
 def picture():
@@ -76,12 +76,12 @@ def test_eight_bits_restore_nearly_the_same(bundle, expected):
 
 def test_a_bundle_without_its_prefix_is_refused(bundle):
     with pytest.raises(SettingsError, match="needs the text it was trained with before the image"):
-        load(bundle, Placing(), vae=SMALL)
+        load(bundle, Placing())
 
 
 def test_streamed_blocks_are_not_compiled(bundle):
     with pytest.raises(SettingsError, match="cannot be compiled; leave out --compile"):
-        load(bundle, Placing(memory=memory_for(24), compiled=True, prefix=PREFIX), vae=SMALL)
+        load(bundle, Placing(memory=memory_for(24), compiled=True, prefix=PREFIX))
 
 
 def test_the_small_restorer_needs_nothing_else(tmp_path):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from storage.errors import ShardError
 from storage.torchvision import prepare_torchvision
+from storage.weights import read_config
 from training.network.packing import patchify, unpatchify
 from training.weights.tensor_files import TensorFiles
 
@@ -96,16 +97,18 @@ FLUX_VAE: dict[str, Any] = {
 
 
 def load_flux(
-    path: Path, config: dict[str, Any] = FLUX_VAE, *, device: str = "cpu", tiles: bool = False
+    path: Path, config: dict[str, Any] | None = None, *, device: str = "cpu", tiles: bool = False
 ) -> FluxLatents:
     """Return the autoencoder stored at `path`: a native file, a bundle's root or `vae` folder, or diffusers' own.
 
-    Raises ShardError when the weights are not those of `config`, SettingsError when there is nothing at `path`.
+    config: None is Flux's, with what a `config.json` beside the weights says otherwise. Raises ShardError when the
+    weights are not those of `config`, SettingsError when there is nothing at `path`.
     """
     prepare_torchvision()
     from diffusers import AutoencoderKL
 
     folder = path / "vae" if (path / "vae").is_dir() else path
+    config = config or _config_at(folder)
     with torch.device("meta"):
         vae = AutoencoderKL(**config)
     expected = vae.state_dict()
@@ -123,6 +126,12 @@ def load_flux(
         state[name] = tensor.reshape(expected[name].shape).to(device=device, dtype=torch.float32)
     vae.load_state_dict(state, assign=True)
     return FluxLatents(vae, tiles=tiles)
+
+
+def _config_at(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    said = read_config(file) if file.is_file() else {}
+    return FLUX_VAE | {name: value for name, value in said.items() if name in FLUX_VAE}
 
 
 _RENAMED = [

@@ -7,7 +7,8 @@ the rest is padded or cut to 640 rows. The prefix is part of how the weights wer
 Tokenizer and image processor are used apart from transformers' processor, which needs torchvision for videos.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,10 @@ def load_qwen(root: Path, prefix: str, *, device: str = "cpu", dtype: torch.dtyp
     tokenizer = AutoTokenizer.from_pretrained(root / "processor", local_files_only=True)
     if IMAGE not in tokenizer.get_vocab():
         raise SettingsError(f"the tokenizer in {root / 'processor'} has no {IMAGE}: it is not that of Qwen2.5-VL")
+    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     try:
-        model, found = Qwen2_5_VLModel.from_pretrained(
-            root / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
+        with _silence():
+            model, found = Qwen2_5_VLModel.from_pretrained(root / "text_encoder", dtype=dtype, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ShardError(f"{root / 'text_encoder'} is not a whole Qwen2.5-VL ({reason})") from error
@@ -108,6 +109,20 @@ def load_qwen(root: Path, prefix: str, *, device: str = "cpu", dtype: torch.dtyp
     encoder = QwenPrompts(model.to(device), tokenizer, images, prefix)
     check_prefix(encoder.dropped, len(tokenizer))
     return encoder
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep transformers from reporting that lm_head is not used; what is missing is an error of ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def check_prefix(dropped: int, words: int) -> None:

@@ -1,14 +1,13 @@
 """From weights to a restorer that is ready: the small one from one file, the large one from a bundle."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from storage.errors import SettingsError
-from training.encoders.latents import FLUX_VAE, PixelLatents, load_flux
+from training.encoders.latents import PixelLatents, load_flux
 from training.encoders.prompts import GlancingPrompts
 from training.encoders.qwen import load_qwen
 from training.flow import Guidance
@@ -33,11 +32,11 @@ class Placing:
     prefix: str | None = None
 
 
-def load(weights: Path, placing: Placing, *, vae: Mapping[str, Any] = FLUX_VAE) -> Restorer:
+def load(weights: Path, placing: Placing) -> Restorer:
     """Return the restorer at `weights`: a file of `pairforge train`, its folder, or the root of a bundle.
 
-    vae: the configuration of a bundle's autoencoder. Raises SettingsError when there is nothing at `weights` or
-    something beside it is missing, ShardError when what is there is broken.
+    Raises SettingsError when there is nothing at `weights` or something beside it is missing, ShardError when what is
+    there is broken.
     """
     with checkpoints.opened(weights) as checkpoint:
         params = checkpoint.params
@@ -49,7 +48,7 @@ def load(weights: Path, placing: Placing, *, vae: Mapping[str, Any] = FLUX_VAE) 
         )
     if placing.prefix is None:
         raise SettingsError(f"{weights} needs the text it was trained with before the image; name its file by --prefix")
-    return _large(weights, placing, placing.prefix, vae)
+    return _large(weights, placing, placing.prefix)
 
 
 def sampling_of(params: Params) -> Sampling:
@@ -79,7 +78,7 @@ def _small(weights: Path, placing: Placing) -> Restorer:
     return Restorer(model=model, latents=PixelLatents(patch), prompts=GlancingPrompts())
 
 
-def _large(weights: Path, placing: Placing, prefix: str, vae: Mapping[str, Any]) -> Restorer:
+def _large(weights: Path, placing: Placing, prefix: str) -> Restorer:
     device, memory, dtype = placing.device, placing.memory, DTYPES[placing.dtype or "bf16"]
     if placing.compiled and memory.blocks_visit:
         raise SettingsError("blocks that come to the card one by one cannot be compiled; leave out --compile")
@@ -92,7 +91,7 @@ def _large(weights: Path, placing: Placing, prefix: str, vae: Mapping[str, Any])
     _compile(model, placing)
     return Restorer(
         model=model,
-        latents=load_flux(weights, dict(vae), device=device, tiles=memory.tiled_vae),
+        latents=load_flux(weights, device=device, tiles=memory.tiled_vae),
         prompts=VisitingPrompts(prompts, device) if memory.encoder_visits else prompts,
     )
 
