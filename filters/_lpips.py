@@ -19,8 +19,8 @@ from storage.weights import check_safetensors, raise_unless_whole
 
 Distance = Callable[[Image, Image], float]
 
+LEAST_SIDE = 32  # below it, AlexNet's last layers see nothing
 _SLICES = {0: 1, 3: 2, 6: 3, 8: 4, 10: 5}  # layer of AlexNet -> slice of the package's network
-_LEAST_SIDE = 32  # below it, AlexNet's last layers see nothing
 
 
 def open_lpips(file: Path, device: str = "cpu") -> Distance:
@@ -40,8 +40,8 @@ def open_lpips(file: Path, device: str = "cpu") -> Distance:
     model.requires_grad_(False).to(device)
 
     def distance(one: Image, other: Image) -> float:
-        if one.shape != other.shape or min(one.shape[:2]) < _LEAST_SIDE:
-            raise ValueError(f"LPIPS takes two images of one size above {_LEAST_SIDE}: {one.shape}, {other.shape}")
+        if one.shape != other.shape or min(one.shape[:2]) < LEAST_SIDE:
+            raise ValueError(f"LPIPS takes two images of one size above {LEAST_SIDE}: {one.shape}, {other.shape}")
         return float(model(_tensor(one, device), _tensor(other, device)))
 
     return distance

@@ -43,4 +43,7 @@ def _absolute(options: Options, base: Path) -> Options:
     if data.foreign:
         shards = tuple(map(path, data.foreign.shards))
         data = data.model_copy(update={"foreign": data.foreign.model_copy(update={"shards": shards})})
-    return options.model_copy(update={"output": path(options.output), "model": model, "data": data})
+    run, file = options.run, path(options.run.lpips)
+    if Path(file).exists():  # else it is a reference to the hub
+        run = run.model_copy(update={"lpips": file})
+    return options.model_copy(update={"output": path(options.output), "model": model, "data": data, "run": run})

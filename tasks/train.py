@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import SettingsError
+from storage.weights import locate
 from tasks.augment import WebStyle
 from tasks.prompts import worded
 from tasks.starts import open_start, params_of
@@ -24,6 +25,7 @@ from training.loop.logs import JsonLines, Log, Logs, Pictures, TensorBoard
 from training.loop.objective import Objective
 from training.loop.sharding import Layout, laid_out
 from training.loop.trainer import Hooks, Job, train
+from training.loop.validation import Distance
 from training.weights.export import export
 
 WEIGHTS = "model.safetensors"
@@ -109,6 +111,7 @@ def run(
                 log=log,
                 hooks=hooks,
                 begun=options.begun(data.train),
+                distance=_lpips(options.run.lpips, device),
                 flops=cost.useful,
                 peak=_peak(device),
             )
@@ -178,6 +181,14 @@ def _foreign(data: DataOptions) -> Foreign | None:
 
 def _index(folders: Sequence[str], split: str, data: DataOptions) -> Index:
     return read_index([Path(name) for name in folders], split, data.tasks)
+
+
+def _lpips(weights: str, device: str) -> Distance | None:
+    if not weights:
+        return None
+    from filters._lpips import open_lpips
+
+    return open_lpips(locate(weights), device)
 
 
 def _opened_logs(options: Options, ranks: Ranks, more: Sequence[Log]) -> Logs:

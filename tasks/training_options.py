@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from filters._lpips import LEAST_SIDE
 from tasks.starts import ModelOptions
 from training.data.curriculum import Curriculum
 from training.data.index import Index
@@ -68,7 +69,8 @@ class TrainRun(BaseModel, frozen=True, extra="forbid"):
 
     workers: ranks that `pairforge train` starts with Ray Train; 1 trains in this process. restarts: of all ranks, when
     one dies. threads: of torch on each rank, 0 leaves it to torch. rhythm: how often, in steps, something is written.
-    metrics_port: serve Prometheus metrics on this loopback port, 0 does not.
+    metrics_port: serve Prometheus metrics on this loopback port, 0 does not. lpips: torchvision's AlexNet as
+    safetensors, with which validation scores LPIPS beside PSNR; empty leaves it out.
     """
 
     workers: Annotated[int, Field(ge=1, le=4096)] = 1
@@ -77,6 +79,7 @@ class TrainRun(BaseModel, frozen=True, extra="forbid"):
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     tensorboard: bool = True
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    lpips: str = ""
     rhythm: Rhythm = Field(default_factory=Rhythm)
 
 
@@ -101,6 +104,12 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     curriculum: Curriculum = Field(default_factory=Curriculum)
     validation: Validation = Field(default_factory=Validation)
     run: TrainRun = TrainRun()
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> "Options":
+        if self.run.lpips and self.data.size < LEAST_SIDE:
+            raise ValueError(f"run.lpips needs images of {LEAST_SIDE} pixels, data.size is {self.data.size}")
+        return self
 
     def recipe(self) -> Recipe:
         """Return what the loop needs to know of this."""

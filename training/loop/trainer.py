@@ -47,8 +47,8 @@ class Hooks:
 class Job:
     """A run: `model` is on its device, laid out and sharded already.
 
-    begun: what must be as it was when a run goes on, by name. flops: useful ones of a step, and peak: of a device, for
-    the log.
+    begun: what must be as it was when a run goes on, by name. distance: a second score of validation. flops: useful
+    ones of a step, and peak: of a device, for the log.
     """
 
     model: RestorationTransformer
@@ -60,6 +60,7 @@ class Job:
     log: Log
     hooks: Hooks = field(default_factory=Hooks)
     begun: Mapping[str, Any] = field(default_factory=dict)
+    distance: validation.Distance | None = None
     flops: float = 0.0
     peak: float | None = None
 
@@ -209,8 +210,8 @@ class _Run:
             shown = _first_of_each(self._fixed, options.samples)
             images = validation.restored(job.model, job.objective, shown, options)
         job.model.train()
-        found = validation.scores(shown, images)
-        for kind in ("psnr", "gain"):
+        found = validation.scores(shown, images, job.distance)
+        for kind in next(iter(found.values())):
             numbers |= {f"val/{kind}/{task}": values[kind] for task, values in found.items()}
             numbers[f"val/{kind}"] = float(np.mean([values[kind] for values in found.values()]))
         job.log.numbers(self.state.step, numbers)

@@ -5,7 +5,7 @@ Pairs, boxes, noise and levels are the same every time, so two steps of a run, a
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from training.loop.objective import Objective, predicted
 from training.network.model import RestorationTransformer
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+Distance = Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]  # of two images (H, W, 3), such as LPIPS
 GAP = 4  # white pixels between the pictures of a strip
 
 
@@ -135,15 +136,29 @@ def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     return min(100.0, 10 * math.log10(255**2 / error)) if error else 100.0
 
 
-def scores(examples: Sequence[Example], images: Sequence[NDArray[np.uint8]]) -> dict[str, dict[str, float]]:
-    """Return by task the mean PSNR of restored images, `psnr`, and what they gained over the degraded ones, `gain`."""
-    found = defaultdict[str, list[tuple[float, float]]](list)
+def scores(
+    examples: Sequence[Example], images: Sequence[NDArray[np.uint8]], distance: Distance | None = None
+) -> dict[str, dict[str, float]]:
+    """Return by task the means of what is scored of restored images.
+
+    `psnr` in dB to the clean ones, `gain` over that of the degraded ones, and with a distance `lpips`, that to the
+    clean ones, and `lpips_gain`, by how much it is less than that of the degraded ones.
+    """
+    found = defaultdict[str, list[dict[str, float]]](list)
     for example, image in zip(examples, images, strict=True):
-        found[example.task].append((psnr(image, example.clean), psnr(example.degraded, example.clean)))
+        found[example.task].append(_scores(example, image, distance))
     return {
-        task: {"psnr": float(np.mean([a for a, _ in rows])), "gain": float(np.mean([a - b for a, b in rows]))}
-        for task, rows in found.items()
+        task: {kind: float(np.mean([row[kind] for row in rows])) for kind in rows[0]} for task, rows in found.items()
     }
+
+
+def _scores(example: Example, image: NDArray[np.uint8], distance: Distance | None) -> dict[str, float]:
+    reached = psnr(image, example.clean)
+    scored = {"psnr": reached, "gain": reached - psnr(example.degraded, example.clean)}
+    if distance is not None:
+        left = distance(image, example.clean)
+        scored |= {"lpips": left, "lpips_gain": distance(example.degraded, example.clean) - left}
+    return scored
 
 
 def strip(examples: Sequence[Example], images: Sequence[NDArray[np.uint8]] = ()) -> NDArray[np.uint8]:
