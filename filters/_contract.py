@@ -69,6 +69,7 @@ class Filter(BaseModel, frozen=True, extra="forbid"):
     on_survivors: ClassVar[bool] = False
     by_default: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ()
+    checkpoint: ClassVar[tuple[str, tuple[str, ...]]] = ("", ())
 
     @property
     def looks_at(self) -> Literal["image", "pair"]:
@@ -90,6 +91,14 @@ class Filter(BaseModel, frozen=True, extra="forbid"):
         """
         found = {"weights": getattr(self, "weights", "")}
         return {option: reference for option, reference in found.items() if reference}
+
+    def lacks(self) -> str:
+        """Return the option that must name a model before this opens and does not, empty where nothing is missing."""
+        own, second = self if self.needs_weights else None, getattr(self, "second", None)
+        for place, prefix in ((own, ""), (second, "second.")):
+            if place is not None and not (getattr(place, "weights", "") or getattr(place, "url", "")):
+                return f"{prefix}url" if hasattr(place, "url") else f"{prefix}weights"
+        return ""
 
     def prepare(self) -> Prepare | None:
         """Return the first step of the measure, loaded without its weights; None where the measure is no `Split`.

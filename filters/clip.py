@@ -56,6 +56,7 @@ class ClipFilter(Filter, Model, frozen=True):
     measures_with: ClassVar[frozenset[str]] = frozenset(Model.model_fields)
     needs_weights: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "open_clip", "safetensors")
+    checkpoint: ClassVar[tuple[str, tuple[str, ...]]] = ("open_clip_config.json", ())
 
     min_photograph: Probability = 0.5
     min_quality: Probability = 0.0

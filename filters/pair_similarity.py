@@ -18,6 +18,7 @@ class PairSimilarity(Filter, Model, frozen=True):
     measures_with: ClassVar[frozenset[str]] = frozenset(Model.model_fields)
     needs_weights: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "open_clip", "safetensors")
+    checkpoint: ClassVar[tuple[str, tuple[str, ...]]] = ("open_clip_config.json", ())
 
     min_similarity: Annotated[float, Field(ge=-1, le=1)] = -1.0
 

@@ -39,6 +39,7 @@ class SeverityVlm(Filter, Vlm, frozen=True):
     needs_weights: ClassVar[bool] = True
     on_survivors: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("httpx", "torch", "transformers")
+    checkpoint: ClassVar[tuple[str, tuple[str, ...]]] = ("config.json", ("qwen3_vl",))
     measures_with: ClassVar[frozenset[str]] = frozenset({*Vlm.model_fields, "asked"})
 
     asked: str = ""

@@ -33,6 +33,7 @@ class Skeleton(Filter, frozen=True):
     )
     needs_weights: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "transformers", "safetensors", "scipy")
+    checkpoint: ClassVar[tuple[str, tuple[str, ...]]] = ("config.json", ("vitpose",))
 
     weights: str = ""
     detector: str = ""

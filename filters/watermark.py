@@ -43,6 +43,7 @@ class Watermark(Filter, frozen=True):
     measures_with: ClassVar[frozenset[str]] = frozenset({"weights", "queries", "dtype", "batch", "second", "ask_above"})
     needs_weights: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "transformers", "safetensors")
+    checkpoint: ClassVar[tuple[str, tuple[str, ...]]] = ("config.json", ("owlv2",))
 
     weights: str = ""
     queries: Annotated[tuple[str, ...], Field(min_length=1)] = QUERIES

@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 
 import filters
 from flows.findings import Finding, finding
-from flows.settings import Settings
+from flows.named_models import check_weights, named_models, unnamed_models
+from flows.settings import WEIGHTS, Settings
 from storage.errors import PairForgeError
-from storage.weights import check_safetensors, is_hub_reference, locate
+from storage.weights import is_hub_reference
 from tasks import annotators
 
 EXTRA = "pip install -e '.[models]'"
@@ -29,15 +30,15 @@ def backends() -> Iterator[Finding]:
 
 def named(settings: Settings) -> Iterator[Finding]:
     """Every model that the settings name: its weights lie here and are whole, or its server answers."""
-    yield from _weights("annotate.depth_weights", settings.annotate.depth_weights)
-    yield from _weights("annotate.segments_weights", settings.annotate.segments_weights)
+    for setting, fix in unnamed_models(settings):
+        yield finding(setting, good=False, found="not set", fix=fix)
+    for setting, reference in named_models(settings).items():
+        if setting.endswith(WEIGHTS):
+            yield _weights(settings, setting, reference)
     for name, item in {**settings.filters_of("image"), **settings.filters_of("pair")}.items():
-        for option, reference in item.models().items():
-            if option.endswith("weights"):
-                yield from _weights(f"filters.{name}.{option}", reference)
-        for place in (item, getattr(item, "second", None)):
+        for prefix, place in (("", item), ("second.", getattr(item, "second", None))):
             if url := getattr(place, "url", ""):
-                yield _answers(f"filters.{name}.url", url)
+                yield _answers(f"filters.{name}.{prefix}url", url)
 
 
 def _backend(name: str, libraries: Sequence[str], switch: str) -> Finding:
@@ -46,19 +47,15 @@ def _backend(name: str, libraries: Sequence[str], switch: str) -> Finding:
     return finding(name, not absent, found, EXTRA, otherwise="info")
 
 
-def _weights(setting: str, reference: str) -> Iterator[Finding]:
-    if not reference:
-        return
+def _weights(settings: Settings, setting: str, reference: str) -> Finding:
     if is_hub_reference(reference):
-        yield finding(setting, good=True, found=f"{reference} is fetched from the hub when it is first used")
-        return
+        return finding(setting, good=True, found=f"{reference} is fetched from the hub when it is first used")
     try:
-        files = check_safetensors(locate(reference))
+        size = check_weights(settings, setting, reference)
     except PairForgeError as error:
-        yield finding(setting, good=False, found=str(error), fix=f"correct {setting} in the settings file")
-        return
-    size = sum(file.stat().st_size for file in files)
-    yield finding(setting, good=True, found=f"{reference}: {len(files)} files, {size / 1e9:.2f} GB, each opened")
+        found = str(error).removeprefix(f"{setting}: ")
+        return finding(setting, good=False, found=found, fix=f"correct {setting} in the settings file")
+    return finding(setting, good=True, found=f"{reference}: {size / 1e9:.2f} GB, each file opened")
 
 
 def _answers(setting: str, url: str) -> Finding:

@@ -31,7 +31,7 @@ def _degradation(name: str) -> str:
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 PLACES = frozenset({"output", "folder", "patterns", "answers"})  # options that are paths
-WEIGHTS = "weights"  # what the name of an option ends in that names weights: a path, or hub-id@revision
+WEIGHTS = ("weights", "detector")  # what the name of an option ends in that names a path, or hub-id@revision
 
 T = TypeVar("T", bound=BaseModel)
 

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 from pydantic import BaseModel
 
-from flows.settings import Settings
+from flows.named_models import check_models, named_models
+from flows.settings import WEIGHTS, Settings
 from storage.canonical import digest
 from storage.commits import code_version, commit_key, read_commit
 from storage.files import publish_bytes
@@ -88,16 +89,14 @@ class Units:
     def models(self) -> dict[str, str]:
         """Setting -> what identifies the model it names: its reference and the sha256 of what is loaded.
 
-        Raises SettingsError where weights are not there, before anything is begun.
+        Raises SettingsError or ShardError where a model is not named or its weights are not there, before anything is
+        begun.
         """
-        options = self.settings.annotate
-        named = {f"annotate.{kind}_weights": getattr(options, f"{kind}_weights") for kind in ("depth", "segments")}
-        for name, item in (self.settings.filters_of("image") | self.settings.filters_of("pair")).items():
-            named |= {f"filters.{name}.{option}": reference for option, reference in item.models().items()}
-        return {setting: self._identity(setting, reference) for setting, reference in named.items() if reference}
+        check_models(self.settings)
+        return {setting: self._identity(setting, one) for setting, one in named_models(self.settings).items()}
 
     def _identity(self, setting: str, reference: str) -> str:
-        if not setting.endswith("weights"):
+        if not setting.endswith(WEIGHTS):
             return reference  # the name a server knows it by
         return f"{Path(reference).name}:{identity(reference, notes=self.folder / 'models.json')}"
 

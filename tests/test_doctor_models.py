@@ -54,8 +54,10 @@ def test_weights_that_are_whole_are_told_with_their_size(tmp_path):
     save_file = pytest.importorskip("safetensors.numpy").save_file
     import numpy as np
 
-    save_file({"a": np.zeros(10, np.float32)}, tmp_path / "model.safetensors")
-    (found,) = checks_models.named(settings_with(tmp_path, filters={"watermark": {"weights": "model.safetensors"}}))
+    (tmp_path / "owl").mkdir()
+    save_file({"a": np.zeros(10, np.float32)}, tmp_path / "owl" / "model.safetensors")
+    (tmp_path / "owl" / "config.json").write_text('{"model_type": "owlv2"}')
+    (found,) = checks_models.named(settings_with(tmp_path, filters={"watermark": {"weights": "owl"}}))
     assert (found.name, found.state) == ("filters.watermark.weights", "ok")
 
 

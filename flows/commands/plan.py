@@ -14,6 +14,7 @@ import cv2
 from flows.commands.build import overridden, settings_of
 from flows.console import Console
 from flows.estimate import Estimate, Figure, estimate
+from flows.named_models import check_models
 from flows.settings import Settings
 from flows.source import check_source
 from flows.summary import size_text
@@ -35,6 +36,7 @@ def plan_command(what: Path, *, out: Path | None, limit: int | None, workers: in
         out = what.absolute().with_name(f"{what.absolute().name}-dataset")
     settings = overridden(settings_of(what, out), limit=limit, workers=workers, seed=None)
     check_source(settings, origin=what)
+    check_models(settings)
     with console.busy("listing the folder"):
         uris = [item.uri for item in list_folder(Path(settings.source.folder))]
     files = [uri for uri in sorted(uris, key=digest) if uri.rpartition("/")[2] not in RIGHTS_TABLES]
