@@ -167,7 +167,6 @@ def tiny_filtering(gates):
     initialise(model, seed=0)
     with torch.no_grad():
         model.mix.linear.bias.copy_(torch.tensor(gates).repeat_interleave(COLOURS))
-        model.strength.bias.fill_(1000)  # whole
     return model
 
 
@@ -180,14 +179,6 @@ def restored_at_once(model, image):
     ids = packing.positions(model.params, text=TEXT, rows=rows, columns=columns)
     velocity = model(torch.zeros_like(reference), reference, torch.ones(1), prompt, mask, ids)
     return packing.unpatchify(-velocity, 4, rows=rows)
-
-
-def test_without_strength_the_reference_stays_as_it_is():
-    model = tiny_filtering([0.5, 0, 0, 0, 0, 0, 0, 0])
-    with torch.no_grad():
-        model.strength.bias.fill_(-1000)
-    image = random(1, 3, 16, 20).float()
-    torch.testing.assert_close(restored_at_once(model, image), image)
 
 
 def test_rows_of_a_prompt_add_up_but_those_that_are_padding():

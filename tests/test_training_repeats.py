@@ -70,14 +70,14 @@ def test_halving_an_error_counts_the_same_for_haze_and_for_a_faint_moire():
     whole, half = (logarithmic(share * distance, distance, clean, reference, sigma) for share in (1.0, 0.5))
     expected = torch.log((1.0 + SPARED + LEAST / distance) / (0.5 + SPARED + LEAST / distance))
     torch.testing.assert_close(whole - half, expected)
-    assert (whole - half).min() > 0.58
+    assert (whole - half).min() > 0.45
 
 
 def test_an_error_counts_by_what_the_whole_pair_lacks_not_by_what_was_cut():
     clean, same = torch.zeros(2, 4, 3), torch.zeros(2, 4, 3)
     errors = torch.full((2,), 1e-4, requires_grad=True)
     logarithmic(errors, torch.tensor([1e-4, 1e-1]), clean, same, torch.ones(2)).sum().backward()
-    assert errors.grad[0] > 80 * errors.grad[1]
+    assert errors.grad[0] > 40 * errors.grad[1]
 
 
 def test_the_distance_is_that_of_the_whole_images_within_minus_1_and_1():

@@ -4,9 +4,7 @@ The network of Step1X-Edit (arXiv:2504.17761), a Flux transformer behind a conne
 of the published checkpoints, so that reading one is the identity. `tiny` differs in two ways that let it learn within
 minutes. The reference is added to the target tokens, each token with its eight neighbours, because copying through
 attention takes far longer to learn. And linear filters of the same neighbourhood lead to the output, mixed anew for
-each token: restoring is mostly filtering, and gains of light are products, which a plain output does not reach. What
-is added to the reference in the end has a strength of its own, by what the prompt and a glance at the image tell: a
-restorer of nine types must soon learn to leave alone what hardly needs it.
+each token: restoring is mostly filtering, and gains of light are products, which a plain output does not reach.
 
 Text rows that are padding take part in every attention, as they did when the weights were trained: never trim them.
 
@@ -53,7 +51,6 @@ class RestorationTransformer(nn.Module):
             self.reference_in = nn.Linear(NEIGHBOURS * params.channels, hidden)
             self.filters = nn.Linear(NEIGHBOURS * params.channels, FILTERS * params.channels)
             self.mix = LastLayer(hidden, FILTERS * COLOURS)
-            self.strength = nn.Linear(hidden, 1)
 
     def forward(
         self,
@@ -88,7 +85,6 @@ class RestorationTransformer(nn.Module):
             gates_BTX1 = self.mix(target_BTM, vec_BM)[..., None]
             found_BTXP = rearrange(self.filters(near_BTN), "B T (X P) -> B T X P", X=FILTERS * COLOURS)
             out_BTC = out_BTC + reduce(gates_BTX1 * found_BTXP, "B T (F c) P -> B T (c P)", "sum", F=FILTERS)
-            out_BTC = out_BTC * _strength(self.strength(functional.silu(vec_BM)))[:, None]
         if self.params.predicts == "velocity":
             return out_BTC
         return (target_BTC - (reference_BTC + out_BTC)) / sigma_B[:, None, None]
@@ -128,15 +124,6 @@ def neighbourhoods(tokens_BTC: Tensor, ids_T3: Tensor) -> Tensor:
     return rearrange(around, "N B C y x -> B (y x) (N C)")
 
 
-def _strength(raw_B1: Tensor) -> Tensor:
-    """Return the share within 0 and 1 that is added of what was found, 0.88 for 0.
-
-    It is to follow what is learnt, slowly: at ten times this pace it shut for blur and moire within 200 steps, when
-    what was added still did harm, and what has no strength is not learnt.
-    """
-    return torch.sigmoid(2 + raw_B1 / 10)
-
-
 def initialise(model: RestorationTransformer, seed: int) -> None:
     """Fill all weights for a training from scratch; with `predicts="residual"` the first output is the reference.
 
@@ -160,7 +147,6 @@ def _silent_at_start(model: RestorationTransformer) -> Iterator[nn.Linear]:
     if model.params.reference == "added":
         yield model.img_in  # the noise, at first
         yield model.mix.linear
-        yield model.strength
 
 
 def _filter_bank(channels: int) -> Tensor:
