@@ -15,6 +15,7 @@ from degradations._random import gaussian_field, uniform_field
 from degradations._severity import pixels
 from degradations._strips import Work, enlarged, whole
 from degradations._strokes import count, frames
+from degradations._trails import with_trails
 
 Index = NDArray[np.int64]
 
@@ -98,7 +99,8 @@ def _outlines(shape: tuple[int, ...], canvas: tuple[int, int], glass: Glass) -> 
     radii = (pixels(glass.radius, canvas) * np.clip(sizes, 0.2, 5)).astype(np.float32)
     order = np.argsort(radii, kind="stable")
     shapes = chances[:, 2:] * np.array([1, 1, 2 * np.pi, 2 * np.pi], dtype=np.float32)
-    return (chances[:, :2] * np.array(canvas, dtype=np.float32))[order], radii[order], shapes[order]
+    centres = (chances[:, :2] * np.array(canvas, dtype=np.float32))[order]
+    return with_trails(centres, radii[order], shapes[order], seed=glass.seed)
 
 
 def _footprints(centres: Light, radii: Light, canvas: tuple[int, int]) -> tuple[Index, Index, Index]:

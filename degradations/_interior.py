@@ -20,7 +20,7 @@ from storage.records import Image
 _RANGE = 6.0  # brightest light of a shape, which is kept as its square root in 8 bits
 _GRID = 256  # pixels along the short side of the view: it is defocused anyway
 _TONES = 96  # pixels along the short side of what is smooth
-_BOXES, _WINDOWS, _LAMPS = 14, 4, 6
+_BOXES, _WINDOWS, _LAMPS = 14, 4, 3
 
 _SKY_AND_LEAF = ((0.9, 0.85), (0.97, 1.0), (1.05, 0.6))  # tints by channel
 
@@ -135,8 +135,8 @@ def _house(canvas: _Canvas, numbers: Numbers) -> None:
 def _lamp(canvas: _Canvas, numbers: Numbers) -> None:
     height, width = canvas.cover.shape
     centre = (round(float(numbers[0]) * width * 16), round(float(numbers[1]) * 0.6 * height * 16))
-    radius = max(1, round((0.004 + 0.02 * float(numbers[2]) ** 2) * min(height, width) * 16))
-    light = (1.5 + 4 * numbers[4]) * np.array([1, 0.6 + 0.35 * numbers[3], 0.3 + 0.6 * numbers[3]])
+    radius = max(1, round((0.003 + 0.008 * float(numbers[2]) ** 2) * min(height, width) * 16))
+    light = (0.9 + 1.6 * numbers[4]) * np.array([1, 0.6 + 0.35 * numbers[3], 0.3 + 0.6 * numbers[3]])
     cv2.circle(canvas.colour, centre, radius + 16, _stored(light), -1, cv2.LINE_8, 4)
     cv2.circle(canvas.cover, centre, radius, 255, -1, cv2.LINE_AA, 4)
 

@@ -227,7 +227,7 @@ def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flar
 
 
 def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
-    lamp = choice(rng, _LAMPS, (1, 2, 2, 3, 1, 0.5))
+    lamp = choice(rng, _LAMPS, (2.5, 2.5, 2, 1.5, 1, 1))  # a sun that stands in the picture is low, so it is warm
     red, green, blue = (light * uniform(rng, 0.92, 1.0) for light in lamp)
     return red, green, blue
 

@@ -182,7 +182,7 @@ def _view(params: Reflection, scene: Scene, grid: tuple[int, int], other: Light 
     """Return the mirrored scene on `grid` at its own brightness: defocused, doubled and tinted."""
     light = other if other is not None else _second_scene(params, scene, grid)
     light = cv2.resize(light, grid[::-1], interpolation=cv2.INTER_AREA).reshape(*grid, 3)
-    if params.highlights > 0:
+    if params.highlights > 0 and "reflection" in scene.overlays:  # a made-up view knows its lamps
         _, over = cv2.threshold(cv2.addWeighted(light, 1 / 0.03, light, 0, -0.97 / 0.03), 0, 0, cv2.THRESH_TOZERO)
         _, over = cv2.threshold(cv2.multiply(over, over), 1, 0, cv2.THRESH_TRUNC)
         light = cv2.scaleAdd(over, params.highlights, light)
@@ -233,7 +233,7 @@ def _draw(rng: np.random.Generator, scene: Scene, options: ReflectionOptions) ->
     swapped = chance(rng, options.swap_share) and _large_enough(scene)
     kinds: tuple[Weight, ...] = ("window", "fbm", "segments", "network_like")
     usable = scene.segments is not None and not swapped
-    kind = choice(rng, kinds, (0.35, 0.35, 0.2 if usable else 0.0, 0.1))
+    kind = choice(rng, kinds, (0.42, 0.42, 0.06 if usable else 0.0, 0.1))  # a pane ends seldom where a thing does
     if options.weight is not None and (options.weight != "segments" or usable):
         kind = options.weight
     incidence = uniform(rng, 0, 60)
@@ -243,7 +243,7 @@ def _draw(rng: np.random.Generator, scene: Scene, options: ReflectionOptions) ->
         exposure=1 / transmission(incidence) if options.auto_exposure and kind != "network_like" else 1.0,
         weight=kind,
         cover=_NOWHERE,
-        softness=log_uniform(rng, 0.03, 0.2) if kind in ("window", "segments") else log_uniform(rng, 0.15, 0.5),
+        softness=log_uniform(rng, 0.03, 0.2) if kind == "window" else log_uniform(rng, 0.15, 0.5),
         weight_seed=seed(rng),
         pane=tuple(uniform(rng, low, high) for low, high in _PANE),
         projection=tuple(normal(rng) for _ in range(HIDDEN * (FEATURES + 1))),

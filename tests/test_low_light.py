@@ -11,6 +11,7 @@ import pytest
 from degradations import _darkening
 from degradations._contract import Frame, Light
 from degradations._illumination import illumination
+from degradations._lamps import lamps_of
 from degradations._light import decode, luminance
 from degradations._random import generator
 from degradations._recipes import draw, params_of
@@ -169,6 +170,47 @@ def test_a_glint_by_day_is_no_lamp_by_night() -> None:
     assert out[320, 320].min() > 1.5 * out[102, 102].max()
     night = scene_of(np.where(image == 140, 20, image).astype(np.uint8))
     assert dark(params, night)[102, 102].min() == dark(params, night)[320, 320].min()
+
+
+def test_a_sky_that_is_clipped_in_places_is_no_lamp() -> None:
+    image = np.full((256, 256, 3), 240, np.uint8)
+    image[128:] = 60
+    image[30:80, 60:140] = 255
+    assert len(lamps_of(image, 4.0).places) == 0
+    image[180:220, 60:100] = 255  # the same before something dark
+    lamp = lamps_of(image, 4.0)
+    assert {int(place) // 256 for place in lamp.places} == set(range(180, 220))
+    np.testing.assert_allclose(lamp.light, 5.0, rtol=1e-4)
+
+
+def test_light_comes_from_where_the_photograph_is_bright_more_often_than_not() -> None:
+    image = np.full((120, 180, 3), 40, np.uint8)
+    image[60:80, 150:170] = 220
+    places = [drawn(seed, 0.5, scene_of(image)) for seed in range(60)]
+    near = [abs(p.lamp_row - 0.58) < 0.1 and abs(p.lamp_column - 0.89) < 0.1 for p in places]
+    assert 0.4 < np.mean(near) < 0.85
+
+
+def test_half_of_the_cameras_leave_no_noise() -> None:
+    shots = [drawn(seed, 0.7, scene_of(photograph()), mode="physical").shot for seed in range(80)]
+    assert 0.3 < np.mean(np.array(shots) == 0) < 0.7
+
+
+def test_uneven_light_is_metered_so_its_pool_is_brighter_than_even_light() -> None:
+    scene = scene_of(photograph())
+    lit = [p for seed in range(30) if (p := drawn(seed, 0.6, scene, mode="physical")).field > 1]
+    even = [drawn(seed, 0.6, scene, mode="physical", field=False) for seed in range(30)]
+    assert len(lit) > 4
+    assert np.mean([p.gain for p in lit]) > 1.3 * np.mean([p.gain for p in even])
+
+
+def test_faded_colours_keep_their_luminance() -> None:
+    scene = scene_of(photograph())
+    params = dataclasses.replace(drawn(1, 0.5, scene, mode="physical", **PLAIN), saturation=0.5)
+    full = dataclasses.replace(params, saturation=1.0)
+    faded, coloured = light_of(params, scene), light_of(full, scene)
+    np.testing.assert_allclose(luminance(faded), luminance(coloured), rtol=1e-4)
+    assert float(np.ptp(faded, axis=2).mean()) == pytest.approx(0.5 * float(np.ptp(coloured, axis=2).mean()), rel=1e-3)
 
 
 def test_segments_receive_light_of_their_own() -> None:
