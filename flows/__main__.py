@@ -218,12 +218,13 @@ def report(dataset: Path, as_json: bool) -> int:
 
 @pairforge.command()
 @click.argument("file", metavar="BENCH.toml", type=click.Path(path_type=Path))
+@click.option("--alone", is_flag=True, help="Without Prefect: at once, and no record of the run is kept.")
 @with_json
-def evaluate(file: Path, as_json: bool) -> int:
+def evaluate(file: Path, alone: bool, as_json: bool) -> int:
     """Score restored pictures by RealIR-Bench's protocol, or against the ground truth; run it again, it resumes."""
     from flows.commands.evaluate import evaluate_command
 
-    return evaluate_command(file, as_json=as_json)
+    return evaluate_command(file, alone=alone, as_json=as_json)
 
 
 @pairforge.command()

@@ -154,10 +154,9 @@ def _slides(found: Evaluation, items: Sequence[Outcome], pictures: Pictures) -> 
 
 
 def _sides(found: Evaluation, name: str) -> dict[str, Gallery]:
-    if found.before is not None and name in found.before.tasks:
-        return {"degraded": found.before, "restored": found.restored}
-    assert found.truth is not None, "without inputs there is ground truth"
-    return {"restored": found.restored, "clean": found.truth}
+    if "degraded" in found.sides and name in found.sides["degraded"].tasks:
+        return {side: found.sides[side] for side in ("degraded", "restored")}
+    return {side: found.sides[side] for side in ("restored", "clean")}  # without inputs there is ground truth
 
 
 def _image(gallery: Gallery, name: str) -> Image:
@@ -203,9 +202,7 @@ def _facts(found: Evaluation) -> list[tuple[str, str]]:
         ("protocol", settings.protocol),
         ("grader", found.grader),
         ("distance", found.distance),
-        ("degraded", Path(found.before.title).name if found.before else ""),
-        ("restored", Path(found.restored.title).name),
-        ("clean", Path(found.truth.title).name if found.truth else ""),
+        *((side, Path(part.title).name) for side, part in found.sides.items()),
         ("intervals", f"95 %, {settings.resamples:,} bootstrap resamples, seed {settings.seed}"),
         ("restored pictures that are nobody's", str(len(found.unmatched)) if found.unmatched else ""),
     ]

@@ -14,17 +14,15 @@ from filters import _embedded_grade
 from filters._vlm import open_vlm
 from filters._vlm_answers import Answers
 from flows.bench_settings import BenchSettings, RestoreSettings
-from flows.dataset import Dataset
+from flows.bench_sides import Sides, check_match, content_of, inputs_of, open_sides
 from storage.canonical import digest, plain
-from storage.errors import SettingsError
+from storage.commits import code_version
 from storage.files import sha256_of
 from storage.weights import identity, locate
 from tasks import evaluate as measuring
 from tasks.bench_restore import restore_all
 from tasks.evaluate import Distance, Grade, Progress
-from tasks.gallery import Gallery, folder_gallery, foundir_gallery, read_index, with_index
-from tasks.gallery_tables import Columns, table_gallery
-from tasks.table_files import SUFFIXES, table_files
+from tasks.gallery import Gallery, folder_gallery
 from training.benchmark.published import foundir_table, realir_table
 from training.benchmark.scores import Outcome, TaskScores, realir, reference
 
@@ -43,7 +41,6 @@ TITLES = {
     "input_psnr": "input PSNR",
     "input_ssim": "input SSIM",
 }
-_MOST_NAMED = 3  # pictures named in an error
 _PATHS = {
     "pictures": ("restored", "degraded", "clean", "index"),
     "restore": ("weights", "prefix"),
@@ -51,27 +48,27 @@ _PATHS = {
     "lpips": ("weights",),
 }
 
-_Measured = tuple[list[Outcome], dict[str, TaskScores], str, Distance | None]  # with the words for grader and distance
+_Measured = tuple[list[Outcome], str, Distance | None]  # with the words for the grader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A benchmark that has been run. before: the pictures that went in; truth: the clean ones, where there are any.
+    """A benchmark that has been run.
 
-    grader, distance: what measured, in words. scores: by task, and "average". unmatched: restored pictures that are
-    nobody's. published: what others reached, by model and task, where it can be compared.
+    sides: its pictures. inputs: a hash of all that it was computed from. grader, distance: what measured, in words.
+    scores: by task, and "average". unmatched: restored pictures that are nobody's. published: what others reached, by
+    model and task, where it can be compared.
     """
 
     settings: BenchSettings
+    sides: Sides
+    inputs: str
     grader: str
     distance: str
     outcomes: tuple[Outcome, ...]
     scores: Mapping[str, TaskScores]
     published: Mapping[str, Mapping[str, Sequence[float]]]
     unmatched: tuple[str, ...]
-    before: Gallery | None
-    truth: Gallery | None
-    restored: Gallery
 
     @property
     def unscored(self) -> list[Outcome]:
@@ -104,14 +101,6 @@ class Evaluation:
         model = Path(settings.grader.weights).name or settings.grader.model
         return f"{name}: RealIR-Bench's protocol, graded by {model}, means with 95 % intervals"
 
-    def _settings(self) -> dict[str, Any]:
-        """Return what decides the figures, folders by their last name: where they lie is nobody's business."""
-        found: dict[str, Any] = self.settings.model_dump(mode="json", exclude={"output"})
-        for table, names in _PATHS.items():
-            if found[table]:
-                found[table] |= {name: Path(found[table][name]).name for name in names}
-        return found
-
     def content(self) -> dict[str, Any]:
         """Return all figures as JSON values."""
         pictures, scored = len(self.outcomes), len(self.outcomes) - len(self.unscored)
@@ -119,6 +108,7 @@ class Evaluation:
         average = scores.pop("average")
         return {
             "format_version": FORMAT_VERSION,
+            "inputs": self.inputs,
             "name": self.settings.name,
             "protocol": self.settings.protocol,
             "grader": self.grader,
@@ -131,7 +121,7 @@ class Evaluation:
             "unscored": [{"name": item.name, "task": item.task, "reason": item.reason} for item in self.unscored],
             "unmatched": list(self.unmatched),
             "published": plain(self.published),
-            "settings": self._settings(),
+            "settings": _deciding(self.settings),
         }
 
 
@@ -142,68 +132,70 @@ def evaluate(settings: BenchSettings, told: Told = lambda what, done, of: None) 
 
     Raises SettingsError when there is nothing to measure, TransientError when the grader cannot be reached.
     """
-    degraded, clean, restored = _galleries(settings, told)
-    inputs = degraded if settings.protocol == "realir" else clean
-    assert inputs is not None, "the settings say so"
-    _check_match(inputs, restored)
+    named = open_sides(settings)
+    hashed, sides = inputs_digest(settings, named), dict(named)
+    if settings.restore:
+        sides["restored"] = _restored(settings, settings.restore, sides["degraded"], partial(told, "restored"))
+        check_match(inputs_of(settings, sides), sides["restored"])
     measure = _against_input if settings.protocol == "realir" else _against_truth
-    outcomes, scores, grader, distance = measure(settings, inputs, degraded, restored, partial(told, "measured"))
+    outcomes, grader, distance = measure(settings, sides, partial(told, "measured"))
     return Evaluation(
         settings=settings,
+        sides=sides,
+        inputs=hashed,
         grader=grader,
         distance=distance.identity if distance else "",
         outcomes=tuple(outcomes),
-        scores=scores,
-        published=_published(settings),
-        unmatched=tuple(sorted(set(restored.tasks) - set(inputs.tasks))),
-        before=degraded,
-        truth=clean,
-        restored=restored,
+        scores=scores_of(settings, outcomes),
+        published=published_of(settings),
+        unmatched=tuple(sorted(set(sides["restored"].tasks) - set(inputs_of(settings, sides).tasks))),
     )
 
 
-def gallery(path: str, settings: BenchSettings, *, side: str) -> Gallery:
-    """Return the pictures at `path`; side: "degraded", "clean" or "restored", for what holds more than one of them.
-
-    Raises SettingsError when there are none.
-    """
-    root, pictures = Path(path), settings.pictures
-    if settings.protocol == "foundir":
-        found = foundir_gallery(root, side={"degraded": "LQ", "clean": "GT"}.get(side, side))
-    elif (root / "manifest.json").is_file():
-        found = dataset_gallery(root, side=side, split=pictures.split)
-    elif root.suffix in SUFFIXES or (root.is_dir() and table_files(root)):
-        found = table_gallery(root, Columns(**pictures.columns.model_dump()))
-    else:
-        found = folder_gallery(root)
-    if not found.tasks:
-        what = "by FoundIR's ids, 0001 to 1500," if settings.protocol == "foundir" else ""
-        raise SettingsError(f"pictures.{side}: {root} holds no picture {what}".rstrip() + "; name another place")
-    index = read_index(Path(pictures.index)) if pictures.index else {}
-    return with_index(found, index, otherwise=pictures.task)
-
-
-def dataset_gallery(root: Path, *, side: str, split: str) -> Gallery:
-    """Return one side of the pairs of a dataset of ours, named by their keys."""
-    if side == "restored":
-        raise SettingsError(f"pictures.restored: {root} is a dataset; name the folder of restored pictures, <key>.png")
-    dataset = Dataset(root)
-    rows = dataset.rows("pairs", ("key", "name", "shard", "split", "status"))
-    kept = {row["key"]: row for row in rows if row["status"] == "kept" and row["split"] == split}
-
-    def read(key: str) -> bytes:
-        pixels = dataset.stored(key, kept[key]["shard"]).pixels
-        return next(data for suffix, data in pixels.items() if suffix.split(".")[0] == side)
-
-    return Gallery(title=str(root), tasks={key: row["name"] for key, row in kept.items()}, read=read)
-
-
-def _galleries(settings: BenchSettings, told: Told) -> tuple[Gallery | None, Gallery | None, Gallery]:
-    places = {side: getattr(settings.pictures, side) for side in ("degraded", "clean", "restored")}
-    found = {side: gallery(path, settings, side=side) for side, path in places.items() if path}
+def inputs_digest(settings: BenchSettings, named: Sides) -> str:
+    """Return a hash of all that decides the figures: settings, pictures, models and code."""
+    notes = Path(settings.grader.answers) / "models.json"
+    weights, code = [settings.lpips.weights], ["tasks.evaluate", "training.benchmark.scores"]
     if settings.restore:
-        found["restored"] = _restored(settings, settings.restore, found["degraded"], partial(told, "restored"))
-    return found.get("degraded"), found.get("clean"), found["restored"]
+        weights.append(settings.restore.weights)
+        code.append("training.restoring.restorer")
+    return digest(
+        {
+            "format": FORMAT_VERSION,
+            "settings": _deciding(settings),
+            "pictures": content_of(named),
+            "grader": settings.grader.identity() if settings.grader.kind == "vlm" else _embedded_grade.NAME,
+            "models": [identity(reference, notes=notes) if reference else "" for reference in weights],
+            "prefix": _prefix(settings.restore) if settings.restore else None,
+            "code": [code_version(module) for module in code],
+        }
+    )
+
+
+def scores_of(settings: BenchSettings, outcomes: Sequence[Outcome]) -> dict[str, TaskScores]:
+    """Return the scores of outcomes by the protocol of the settings."""
+    score = realir if settings.protocol == "realir" else reference
+    return score(outcomes, resamples=settings.resamples, seed=settings.seed)
+
+
+def published_of(settings: BenchSettings) -> Mapping[str, Mapping[str, Sequence[float]]]:
+    """Return what may stand beside the scores: nothing beside those of the embedded grader, which are another thing."""
+    if settings.protocol == "realir" and settings.grader.kind == "vlm":
+        return realir_table()
+    return foundir_table() if settings.protocol == "foundir" else {}
+
+
+def _deciding(settings: BenchSettings) -> dict[str, Any]:
+    """Return what decides the figures, folders by their last name: where they lie is nobody's business."""
+    found: dict[str, Any] = settings.model_dump(mode="json", exclude={"output"})
+    for table, names in _PATHS.items():
+        if found[table]:
+            found[table] |= {name: Path(found[table][name]).name for name in names}
+    return found
+
+
+def _prefix(wanted: RestoreSettings) -> str | None:
+    return Path(wanted.prefix).read_text(encoding="utf-8") if wanted.prefix else None
 
 
 def _restored(settings: BenchSettings, wanted: RestoreSettings, degraded: Gallery, progress: Progress) -> Gallery:
@@ -211,7 +203,7 @@ def _restored(settings: BenchSettings, wanted: RestoreSettings, degraded: Galler
     from training.restoring import restorer as restorers
     from training.restoring.tiles import restore
 
-    prefix = Path(wanted.prefix).read_text(encoding="utf-8") if wanted.prefix else None
+    prefix = _prefix(wanted)
     restorer = restorers.load(Path(wanted.weights), restorers.Placing(device=settings.device, prefix=prefix))
     usual = restorers.sampling_of(restorer.model.params)
     sampling = replace(usual, seed=wanted.seed, steps=wanted.steps or usual.steps)
@@ -228,32 +220,23 @@ def _restored(settings: BenchSettings, wanted: RestoreSettings, degraded: Galler
     return folder_gallery(folder)
 
 
-def _check_match(inputs: Gallery, restored: Gallery) -> None:
-    if set(inputs.tasks) & set(restored.tasks):
-        return
-    wanted, there = (", ".join(sorted(item.tasks)[:_MOST_NAMED]) for item in (inputs, restored))
-    raise SettingsError(
-        f"no picture in {restored.title} is named as one of {inputs.title}: it holds {there}, wanted are {wanted}"
-    )
-
-
-def _against_input(
-    settings: BenchSettings, inputs: Gallery, degraded: Gallery | None, restored: Gallery, progress: Progress
-) -> _Measured:
-    grade, grader = _grader(settings, inputs)
+def _against_input(settings: BenchSettings, sides: Sides, progress: Progress) -> _Measured:
+    grade, grader = _grader(settings, sides["degraded"])
     distance = _lpips(settings) or measuring.dissimilarity()
     between = measuring.kept(distance, Answers(Path(settings.grader.answers)))
-    outcomes = measuring.measure_realir(inputs, restored, distance=between, grade=grade, progress=progress)
-    return outcomes, realir(outcomes, resamples=settings.resamples, seed=settings.seed), grader, distance
+    outcomes = measuring.measure_realir(
+        sides["degraded"], sides["restored"], distance=between, grade=grade, progress=progress
+    )
+    return outcomes, grader, distance
 
 
-def _against_truth(
-    settings: BenchSettings, inputs: Gallery, degraded: Gallery | None, restored: Gallery, progress: Progress
-) -> _Measured:
+def _against_truth(settings: BenchSettings, sides: Sides, progress: Progress) -> _Measured:
     distance = _lpips(settings)
     between = measuring.kept(distance, Answers(Path(settings.grader.answers))) if distance else None
-    outcomes = measuring.measure_reference(inputs, restored, degraded=degraded, distance=between, progress=progress)
-    return outcomes, reference(outcomes, resamples=settings.resamples, seed=settings.seed), "", distance
+    outcomes = measuring.measure_reference(
+        sides["clean"], sides["restored"], degraded=sides.get("degraded"), distance=between, progress=progress
+    )
+    return outcomes, "", distance
 
 
 def _grader(settings: BenchSettings, inputs: Gallery) -> tuple[Grade, str]:
@@ -272,10 +255,3 @@ def _lpips(settings: BenchSettings) -> Distance | None:
     return Distance(
         between=open_lpips(file, settings.device), identity=f"LPIPS 0.1 AlexNet, sha256 {sha256_of(file)[:16]}"
     )
-
-
-def _published(settings: BenchSettings) -> Mapping[str, Mapping[str, Sequence[float]]]:
-    """Return what may stand beside the scores: nothing beside those of the embedded grader, which are another thing."""
-    if settings.protocol == "realir" and settings.grader.kind == "vlm":
-        return realir_table()
-    return foundir_table() if settings.protocol == "foundir" else {}

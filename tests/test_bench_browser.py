@@ -26,7 +26,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(folder / f"in/noise/{'long' * 20}{number}<b>.png", noisy.astype(np.uint8))
         save(folder / f"out/noise/{'long' * 20}{number}<b>.png", clear)
     save(folder / "in/low_light/gone.png", clear // 5)
-    assert run(["evaluate", bench(folder, EMBEDDED)]) == 0
+    assert run(["evaluate", "--alone", bench(folder, EMBEDDED)]) == 0
     return folder / "scores/bench.html"
 
 

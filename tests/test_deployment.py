@@ -28,6 +28,7 @@ FILE = ROOT / "deploy" / "prefect.yaml"
 _FILES = {file: file.read_text() for file in sorted((ROOT / "deploy" / "runs").glob("*.toml"))}
 RUNS = [file for file, text in _FILES.items() if "\n[source]\n" in text]  # builds
 TRAININGS = [file for file, text in _FILES.items() if "\n[optimizer]\n" in text]
+BENCHES = [file for file, text in _FILES.items() if "\n[pictures]" in text]
 CODE = ("flows", "tasks", "degradations", "filters", "storage", "training")
 MANIFEST = blank_manifest(settings_digest="", code_version="", layout={})
 STAGES = {"crawl", "clean", "measure-images", "annotate", "degrade", "measure-pairs", "pack"}
@@ -106,10 +107,11 @@ def test_the_presets_of_the_run_files_do_what_their_names_say():
     assert sum(share for name, share in shares["coupled"].items() if "_" in name and name != "low_light") > 0.4
 
 
-def test_every_run_file_is_deployed_once_and_to_a_dataset_of_its_own():
+def test_every_run_file_is_deployed_once_and_to_an_output_of_its_own():
     files = [item["parameters"]["settings"] for item in _deployments()]
-    assert sorted(files) == [file.relative_to(ROOT).as_posix() for file in sorted(RUNS + TRAININGS)]
-    assert len({tomllib.loads(file.read_text())["output"] for file in RUNS + TRAININGS}) == len(files)
+    assert sorted(files) == [file.relative_to(ROOT).as_posix() for file in sorted(RUNS + TRAININGS + BENCHES)]
+    assert sorted(RUNS + TRAININGS + BENCHES) == sorted(_FILES)
+    assert len({tomllib.loads(file.read_text())["output"] for file in _FILES}) == len(files)
 
 
 def test_a_finished_dataset_is_returned_at_once_unless_another_version_was_asked_for(tmp_path):
@@ -220,7 +222,8 @@ class TestOnAServer:
 
     def test_each_run_file_is_registered_for_one_run_at_a_time(self, finished_runs):
         found, _, _ = finished_runs
-        assert set(found) == {"small", "realrestorer", "coupled", "by-path", "tiny", "train-transfer", "train-sft"}
+        others = {"by-path", "tiny", "train-transfer", "train-sft", "bench"}
+        assert set(found) == {"small", "realrestorer", "coupled", *others}
         for name in ("small", "realrestorer", "coupled"):
             assert found[name].entrypoint == "flows.build.build_dataset"
             assert found[name].global_concurrency_limit.limit == 1

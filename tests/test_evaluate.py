@@ -89,7 +89,7 @@ def result(folder):
 def evaluated(folder, alexnet, replies=by_brightness, **options):
     """Run the benchmark with a server that replies so; return status, result and server."""
     with serve(replies) as running:
-        status = run(["evaluate", with_vlm(folder, running.url, alexnet, **options)])
+        status = run(["evaluate", "--alone", with_vlm(folder, running.url, alexnet, **options)])
     return status, result(folder), running
 
 
@@ -142,7 +142,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(pictures, alexnet):
         return by_brightness(number, body) if number < 4 else Answer(status=403)
 
     with serve(dying) as running:
-        assert run(["evaluate", with_vlm(pictures, running.url, alexnet, more="concurrency = 1")]) == 2
+        assert run(["evaluate", "--alone", with_vlm(pictures, running.url, alexnet, more="concurrency = 1")]) == 2
     _, found, again = evaluated(pictures, alexnet)
     assert len(again.bodies) < 8
     assert values(found["tasks"]["rain"])["rs"] == pytest.approx(4 / 3)
@@ -178,7 +178,7 @@ def test_an_output_of_another_size_is_resized_to_its_input(pictures, alexnet):
 def test_a_transport_that_stays_down_ends_in_one_sentence(pictures, alexnet, capsys, monkeypatch):
     monkeypatch.setattr("filters._vlm_server.Patience.delay", lambda self, tried, wanted: 0)
     with serve(lambda number, body: Answer(status=503)) as running:
-        assert run(["evaluate", with_vlm(pictures, running.url, alexnet)]) == 1
+        assert run(["evaluate", "--alone", with_vlm(pictures, running.url, alexnet)]) == 1
     assert re.search(r"error: http://127\.0\.0\.1.* answered 503", capsys.readouterr().err)
 
 
@@ -201,7 +201,7 @@ def test_large_pictures_wait_for_their_grades_in_small_groups(pictures, alexnet,
 
 def test_json_is_the_whole_of_standard_output(pictures, alexnet, capsys):
     with serve(by_brightness) as running:
-        assert run(["evaluate", with_vlm(pictures, running.url, alexnet), "--json"]) == 0
+        assert run(["evaluate", "--alone", with_vlm(pictures, running.url, alexnet), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["average"] == result(pictures)["average"]
     assert set(told["files"]) == {"json", "html"}
@@ -222,7 +222,7 @@ def photographs(folder, side=256):
 
 def test_the_embedded_grader_needs_no_weights_and_is_named_as_such(tmp_path, capsys):
     photographs(tmp_path)
-    assert run(["evaluate", bench(tmp_path, EMBEDDED)]) == 0
+    assert run(["evaluate", "--alone", bench(tmp_path, EMBEDDED)]) == 0
     found, told = result(tmp_path), capsys.readouterr().out
     assert (found["grader"], found["distance"]) == ("embedded", "1 - SSIM")
     assert all(title in told for title in ("EMBEDDED", "1 - SSIM", "RS (embedded)", "FS paper (embedded)"))
@@ -233,7 +233,7 @@ def test_the_embedded_grader_needs_no_weights_and_is_named_as_such(tmp_path, cap
 
 def test_nothing_published_stands_beside_the_embedded_graders_numbers(tmp_path, capsys):
     photographs(tmp_path)
-    run(["evaluate", bench(tmp_path, EMBEDDED)])
+    run(["evaluate", "--alone", bench(tmp_path, EMBEDDED)])
     page = (tmp_path / "scores/bench.html").read_text()
     assert result(tmp_path)["published"] == {}
     assert "not by a vision-language model" in page
@@ -243,7 +243,7 @@ def test_nothing_published_stands_beside_the_embedded_graders_numbers(tmp_path, 
 def test_the_embedded_grader_refuses_what_it_does_not_know(tmp_path, capsys):
     save(tmp_path / "in/a.png", picture(1))
     save(tmp_path / "out/a.png", picture(2))
-    assert run(["evaluate", bench(tmp_path, EMBEDDED, task="sandstorm")]) == 2
+    assert run(["evaluate", "--alone", bench(tmp_path, EMBEDDED, task="sandstorm")]) == 2
     assert "does not know sandstorm" in capsys.readouterr().err
 
 
@@ -270,7 +270,7 @@ def test_a_dataset_of_ours_is_tested_against_its_clean_sides(dataset, tmp_path):
             save(tmp_path / f"out/{key}.png", Dataset(dataset).stored(key).image("clean"))
     top = 'protocol = "reference"'
     file = bench(tmp_path, (top, ""), degraded=str(dataset), clean=str(dataset), split="train")
-    assert run(["evaluate", file]) == 0
+    assert run(["evaluate", "--alone", file]) == 0
     found = result(tmp_path)
     assert found["unscored"] == [{"name": gone, "task": rows[gone]["name"], "reason": "missing"}]
     assert set(found["tasks"]) == {"blur", "haze", "noise"}
@@ -286,7 +286,7 @@ def test_full_reference_by_an_obvious_computation(tmp_path, alexnet):
     for place, image in (("gt", clean), ("out", worse), ("in", cv2.GaussianBlur(clean, (0, 0), 4))):
         save(tmp_path / place / "a.png", image)
     tables = f'[lpips]\nweights = "{alexnet}"\n'
-    assert run(["evaluate", bench(tmp_path, ('protocol = "reference"', tables), clean="gt")]) == 0
+    assert run(["evaluate", "--alone", bench(tmp_path, ('protocol = "reference"', tables), clean="gt")]) == 0
     found = values(result(tmp_path)["average"])
     error = ((clean.astype(float) - worse.astype(float)) ** 2).mean()
     assert found["psnr"] == pytest.approx(10 * np.log10(255**2 / error))
@@ -300,7 +300,7 @@ def test_the_benchmarks_parquet_is_scored_against_a_folder_of_outputs(tmp_path):
     rows = [{"bytes": (tmp_path / f"in/noise/{name}.png").read_bytes(), "path": f"{name}.png"} for name in "ab"]
     (tmp_path / "bench").mkdir()
     pq.write_table(pa.table({"image": rows}), tmp_path / "bench/noise-00000-of-00001.parquet")
-    assert run(["evaluate", bench(tmp_path, EMBEDDED, degraded="bench")]) == 0
+    assert run(["evaluate", "--alone", bench(tmp_path, EMBEDDED, degraded="bench")]) == 0
     assert {item["name"]: item["reason"] for item in result(tmp_path)["outcomes"]} == {"noise/a": "", "noise/b": ""}
 
 
@@ -311,7 +311,7 @@ def test_foundir_is_scored_by_subset_beside_what_others_published(tmp_path):
         save(tmp_path / "test" / place.replace("GT", "LQ"), worse)
         save(tmp_path / "out" / place.rsplit("/", 1)[1], clean if "Haze" in place else worse)
     top = 'protocol = "foundir"'
-    assert run(["evaluate", bench(tmp_path, (top, ""), degraded="test", clean="test")]) == 0
+    assert run(["evaluate", "--alone", bench(tmp_path, (top, ""), degraded="test", clean="test")]) == 0
     found = result(tmp_path)
     assert values(found["tasks"]["blur"])["psnr"] == pytest.approx(psnr(clean, worse))
     assert values(found["tasks"]["haze"])["psnr"] == 100
@@ -340,7 +340,7 @@ def test_a_mistake_ends_in_one_sentence_that_names_the_fix(text, pictures, told,
     for place in ("in/a", "out/a", "other/x"):
         save(tmp_path / f"{place}.png", picture(2))
     (tmp_path / "empty").mkdir()
-    assert run(["evaluate", bench(tmp_path, text, **pictures)]) == 2
+    assert run(["evaluate", "--alone", bench(tmp_path, text, **pictures)]) == 2
     err = capsys.readouterr().err
     assert told in err
     assert err.strip().splitlines()[-1].startswith("error: ")
@@ -349,7 +349,7 @@ def test_a_mistake_ends_in_one_sentence_that_names_the_fix(text, pictures, told,
 
 def test_a_dataset_is_no_place_for_restored_pictures(dataset, tmp_path, capsys):
     file = bench(tmp_path, ('protocol = "reference"', ""), degraded="", clean=str(dataset), restored=str(dataset))
-    assert run(["evaluate", file]) == 2
+    assert run(["evaluate", "--alone", file]) == 2
     assert "<key>.png" in capsys.readouterr().err
 
 
@@ -357,7 +357,7 @@ def test_hostile_names_are_shown_as_text(tmp_path, capsys):
     name = HOSTILE.replace("/", "_").encode()[:200].decode(errors="ignore").replace("\n", "")
     for place in ("in", "out"):
         save(tmp_path / place / "noise" / f"{name}.png", data.astronaut()[:64, :64])
-    assert run(["evaluate", bench(tmp_path, EMBEDDED)]) == 0
+    assert run(["evaluate", "--alone", bench(tmp_path, EMBEDDED)]) == 0
     page = (tmp_path / "scores/bench.html").read_text()
     assert "<script>alert" not in page
     assert "\u202e" not in page
@@ -365,7 +365,7 @@ def test_hostile_names_are_shown_as_text(tmp_path, capsys):
 
 def test_the_page_loads_nothing_and_says_so_in_its_policy(tmp_path):
     photographs(tmp_path)
-    run(["evaluate", bench(tmp_path, EMBEDDED)])
+    run(["evaluate", "--alone", bench(tmp_path, EMBEDDED)])
     page = html.unescape((tmp_path / "scores/bench.html").read_text())
     assert "default-src 'none'" in page
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
@@ -432,21 +432,21 @@ def test_a_restorer_is_run_on_the_inputs_once_and_by_its_prompts(tmp_path, resto
     photographs(tmp_path, side=72)
     save(tmp_path / "in/haze/c.png", data.astronaut()[:64, :64])
     (tmp_path / "in/haze/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert run(["evaluate", bench(tmp_path, restore_table(restorer, "fixed"), restored="")]) == 0
+    assert run(["evaluate", "--alone", bench(tmp_path, restore_table(restorer, "fixed"), restored="")]) == 0
     first = restored_files(tmp_path)
     assert len(first) == 3
     assert [item["name"] for item in result(tmp_path)["unscored"]] == ["haze/broken"]
     written = {name: file.stat().st_mtime_ns for name, file in first.items()}
 
-    assert run(["evaluate", bench(tmp_path, restore_table(restorer, "fixed"), restored="")]) == 0
+    assert run(["evaluate", "--alone", bench(tmp_path, restore_table(restorer, "fixed"), restored="")]) == 0
     assert {name: file.stat().st_mtime_ns for name, file in restored_files(tmp_path).items()} == written
 
-    assert run(["evaluate", bench(tmp_path, restore_table(restorer, "per_task"), restored="")]) == 0
+    assert run(["evaluate", "--alone", bench(tmp_path, restore_table(restorer, "per_task"), restored="")]) == 0
     other = [file for name, file in restored_files(tmp_path).items() if name not in first]
     assert len(other) == 3
     assert {file.read_bytes() for file in other}.isdisjoint(file.read_bytes() for file in first.values())
 
 
 def test_outputs_and_a_restorer_exclude_each_other(tmp_path, restorer, capsys):
-    assert run(["evaluate", bench(tmp_path, restore_table(restorer, "fixed"))]) == 2
+    assert run(["evaluate", "--alone", bench(tmp_path, restore_table(restorer, "fixed"))]) == 2
     assert "name either pictures.restored" in capsys.readouterr().err

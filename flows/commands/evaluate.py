@@ -1,48 +1,59 @@
 """`pairforge evaluate`: score restored pictures by RealIR-Bench's protocol or against the ground truth."""
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from flows.bench_page import NAME, write_page
-from flows.bench_settings import read_bench
+from flows.bench_result import evaluate_here, files_of, finished
+from flows.bench_settings import BenchSettings, read_bench
 from flows.console import Console, duration
-from flows.evaluate import Evaluation, evaluate
-from storage.canonical import plain
-from storage.files import publish_bytes
+from flows.evaluate import Evaluation
 from training.benchmark.scores import Score
 
 MOST_LISTED = 12  # pictures without a score that the terminal lists
 
 
-def evaluate_command(file: Path, *, as_json: bool) -> int:
-    """Run the benchmark in `file` and write its results; returns the exit status."""
+def evaluate_command(file: Path, *, alone: bool, as_json: bool) -> int:
+    """Run the benchmark in `file`, unless it was run already, and print it; returns the exit status.
+
+    alone: without Prefect.
+    """
     console = Console(as_json=as_json)
     settings = read_bench(file)
+    with console.busy("looking for pictures"):
+        found = finished(settings)
+    if found is None:
+        found = _alone(settings, console) if alone else _on_server(settings, file, console)
+    files = files_of(settings)
+    console.result(found.content() | {"files": files}, "\n".join([*_lines(found), "", *files.values()]))
+    return 0
+
+
+def _alone(settings: BenchSettings, console: Console) -> Evaluation:
+    with console.busy("loading models"):
+        return evaluate_here(settings, [_watcher(console)], owner="pairforge evaluate")
+
+
+def _on_server(settings: BenchSettings, file: Path, console: Console) -> Evaluation:
+    from flows.server import LocalServer
+
+    with LocalServer() as server, console.busy("starting Prefect"):
+        from flows.benchmark import evaluate_on_server
+
+        return evaluate_on_server(settings, file, server, [_watcher(console)])
+
+
+def _watcher(console: Console) -> Callable[[str, int, int], None]:
     began: dict[str, float] = {}
 
     def told(what: str, done: int, of: int) -> None:
         since = began.setdefault(what, time.monotonic())
         seconds = (time.monotonic() - since) / max(1, done - 1) * (of - done)
         text = f"{what} {done} of {of} pictures" + (f", {duration(seconds)} left" if 1 < done < of else "")
-        console.doing(text)
+        console.doing(text if done < of else "writing the results")
         console.progress(text, final=done == of)
 
-    with console.busy("looking for pictures and loading models"):
-        found = evaluate(settings, told)
-        console.doing("writing the results")
-        written = write(found)
-    console.result(found.content() | {"files": written}, "\n".join([*_lines(found), "", *written.values()]))
-    return 0
-
-
-def write(found: Evaluation) -> dict[str, str]:
-    """Write `bench.json` and `bench.html` into the output folder and return their paths."""
-    output = Path(found.settings.output)
-    content = found.content() | {"outcomes": plain(found.outcomes)}
-    publish_bytes(output / "bench.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-    return {"json": str(output / "bench.json"), "html": str(write_page(found, output / NAME))}
+    return told
 
 
 def _lines(found: Evaluation) -> list[str]:
