@@ -154,7 +154,7 @@ def stage(bundle, name):
         "run": {"rhythm": {"log": 1, "checkpoint": 0, "validate": 3}},
     }
     model = {"weights": str(bundle), "encoders": str(bundle), "prefix": str(bundle.parent / "prefix.txt")}
-    return settings(bundle.parent, name, **content) | {"model": {**model, "frozen": 0.25, "checkpointed": 2}}
+    return settings(bundle.parent, name, **content) | {"model": {**model, "frozen": 0.34, "checkpointed": 2}}
 
 
 @pytest.fixture(scope="module")
