@@ -17,7 +17,7 @@ from degradations._strips import Work, whole
 
 MIRROR = cv2.BORDER_REFLECT_101
 DIRECT = 129  # taps, zero or not, up to which OpenCV's filter goes the direct way
-SQUARE = 11  # the side of the largest square of so many
+WIDTHS = (8, 11, 16, 21, 32)  # of the tiles of so many that a kernel may be cut into
 SPARSE = 350  # taps up to which tiles beat the Fourier transform (measured at 1024 x 1024)
 SHORT = 12.0  # pixels of a straight motion that is one kernel
 
@@ -95,13 +95,10 @@ def moving(light: Light, length: float, angle: float) -> Work:
     if length <= SHORT:
         return convolving(light, point_spread(line(length, angle)))
     first, moves = doublings(length, angle)
-    work = convolving(light, first)
-    for start, step in moves:
-        light = whole(work, light)
-        pair = splat(np.array([start, start + step]), centre=start + step / 2)
-        direct = _tight(pair)[2].size <= DIRECT
-        work = convolving(light, pair) if direct else _doubling(light, start.astype(int), step)
-    return work
+    light = convolve(light, first)
+    for start, step in moves[:-1]:
+        light = whole(_doubling(light, start, step), light)
+    return _doubling(light, *moves[-1])
 
 
 def _tight(kernel: Light) -> Tile:
@@ -146,9 +143,13 @@ def _window(light: Light, top: int, rows: int, reach: int) -> Light:
 
 
 def _tiles(kernel: Light) -> list[Tile]:
-    """Return the taps of `kernel` in as few tiles as columns, rows or squares of DIRECT taps need."""
-    side, other = len(kernel), max(1, DIRECT // len(kernel))
-    return min((_cut(kernel, *shape) for shape in ((SQUARE, SQUARE), (side, other), (other, side))), key=len)
+    """Return the taps of `kernel` in the tiles of at most DIRECT, tall or wide, that take the least time."""
+    return min((_cut(kernel, DIRECT // width, width) for width in WIDTHS), key=_cost)
+
+
+def _cost(tiles: list[Tile]) -> float:
+    """Return about what `tiles` cost, in taps over the picture: each also costs a pass, and rows beyond the strip."""
+    return sum(4 + (7 + np.count_nonzero(part)) * (1 + len(part) / 32) for _, _, part in tiles)
 
 
 def _cut(kernel: Light, height: int, width: int) -> list[Tile]:
@@ -199,9 +200,12 @@ def doublings(length: float, angle: float) -> tuple[Light, list[tuple[NDArray[np
     return splat(line(length / 2**count, angle), centre=-rest), list(zip(starts, steps, strict=True))
 
 
-def _doubling(light: Light, start: NDArray[np.int_], step: NDArray[np.float64]) -> Work:
+def _doubling(light: Light, start: NDArray[np.float64], step: NDArray[np.float64]) -> Work:
     """Return the work that writes the mean of `light` moved by `start`, whole pixels, and by `start + step`."""
-    (top, left), end = -start, -(start + step)
+    pair = splat(np.array([start, start + step]), centre=start + step / 2)
+    if _tight(pair)[2].size <= DIRECT:
+        return convolving(light, pair)
+    (top, left), end = -start.astype(int), -(start + step)
     corner = np.floor(end).astype(int)
     part = end - corner
     quad = np.outer((1 - part[0], part[0]), (1 - part[1], part[1])).astype(np.float32) / 2

@@ -5,6 +5,7 @@ the four nearest pixels. So its sum is 1, its centroid exactly 0, it changes smo
 identity as the size tends to 0, at every resolution. Kernels are odd squares of float32; lengths are in pixels.
 """
 
+import cmath
 import math
 from typing import Any
 
@@ -84,16 +85,16 @@ def trajectory(length: float, seed: int, *, centripetal: float, jerk: float, tre
     exposure, and keeps its speed. Ours: the path is scaled so that its RMS radius is that of a line of `length`, so
     that curled and straight paths of one severity blur alike.
     """
-    pushes = gaussian_field((STEPS, 2), seed, stream=1)
-    throws = uniform_field((STEPS, 2), seed, stream=2)
+    tremors = 0.1 * tremor * gaussian_field((STEPS, 2), seed, stream=1).astype(np.float64)
+    throws = uniform_field((STEPS, 2), seed, stream=2).astype(np.float64)
     position, path = 0j, np.empty(STEPS, np.complex128)
     velocity = complex(*gaussian_field((2,), seed, stream=3))
     velocity /= abs(velocity) or 1.0
-    for step in range(STEPS):
-        push = complex(pushes[step, 0], pushes[step, 1])
-        change = 0.1 * tremor * push - centripetal * position * (2.0 / STEPS)
-        if throws[step, 0] < jerk / STEPS:
-            change += 2 * velocity * np.exp(1j * (math.pi + (float(throws[step, 1]) - 0.5)))
+    steps = zip((tremors @ (1, 1j)).tolist(), *throws.T.tolist(), strict=True)
+    for step, (push, chance, turn) in enumerate(steps):
+        change = push - centripetal * position * (2.0 / STEPS)
+        if chance < jerk / STEPS:
+            change += 2 * velocity * cmath.exp(1j * (math.pi + (turn - 0.5)))
         velocity += change
         velocity /= abs(velocity) or 1.0
         position += velocity * (2.0 / STEPS)
