@@ -27,7 +27,9 @@ Tile = tuple[int, int, Light]  # (row, column) of the first tap, seen from the p
 def convolve(light: Light, kernel: Light) -> Light:
     """Return `light`, float32 (H, W) or (H, W, C), convolved with an odd square `kernel`."""
     top, left, taps = _tight(kernel[::-1, ::-1])
-    if 1 < taps.size <= DIRECT:
+    if kernel.size == 1:
+        return np.asarray(light * taps[0, 0])
+    if taps.size <= DIRECT:
         return np.asarray(cv2.filter2D(light, -1, taps, anchor=(-left, -top), borderType=MIRROR)).reshape(light.shape)
     return whole(convolving(light, kernel), light)
 

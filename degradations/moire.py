@@ -146,7 +146,8 @@ def _recapture(frame: Frame, params: Moire, scene: Scene) -> Frame | Work:
     if params.blend:
         return _blended(params, scene)
     shape = scene.image.shape[0], scene.image.shape[1]
-    gain, mask = pattern(params, shape), region(params, shape)
+    mask = region(params, shape)
+    gain = _patterned(params, shape, mask)
     shade, white = _shading(params, mask.shape), np.diag(np.asarray(params.white, np.float32))
     for _, _, rows in strips(mask.shape):
         part, look = gain[rows], cv2.cvtColor(mask[rows], cv2.COLOR_GRAY2RGB)
@@ -178,7 +179,11 @@ def copy(frame: Frame, params: Moire, scene: Scene) -> Frame:
 
 def pattern(params: Moire, shape: tuple[int, int]) -> Light:
     """Return P at half the density, (ceil(H/2), ceil(W/2), 3): in the masked area mean 0, RMS `contrast`."""
-    total, mask = beats(params, shape), region(params, shape)
+    return _patterned(params, shape, region(params, shape))
+
+
+def _patterned(params: Moire, shape: tuple[int, int], mask: Light) -> Light:
+    total = beats(params, shape)
     mean, covariance = _moments(total, mask)
     colours = _saturation(params.saturation).astype(np.float64)
     power = float(np.trace(colours @ covariance @ colours.T)) / 3

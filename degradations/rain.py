@@ -174,16 +174,17 @@ def _passing(params: Rain, scene: Scene) -> Callable[[slice], Light]:
     assert scene.depth is not None
     depth, shape = scene.depth, (scene.image.shape[0], scene.image.shape[1])
     planes, peak = layers(shape, _fall_of(params))
-    nearest = [_inverse_depth(z, params) for z in LAYERS]
+    limits = [_inverse_depth(z, params) for z in LAYERS]
     extinction = np.float32(0.312e-3 * params.rate**0.67 * params.metres)
     pattern, opaque = overlay_luminance(scene, "rain", flip=params.flip), _clear(peak)
 
     def passing(rows: slice) -> Light:
-        clear = distance(depth[rows], offset=params.offset, far=SKY_FAR * params.reach)
+        part = depth[rows]
+        clear = distance(part, offset=params.offset, far=SKY_FAR * params.reach)
         cv2.exp(np.multiply(clear, -extinction, out=clear), dst=clear)
-        streaks = np.zeros_like(planes[0][rows])
-        for plane, limit in zip(planes, nearest, strict=True):
-            farther = (depth[rows] < np.float32(limit)).view(np.uint8)
+        streaks, nearest = np.zeros_like(planes[0][rows]), part.max()
+        for plane, limit in zip(planes, limits, strict=True):
+            farther = None if nearest < limit else (part < np.float32(limit)).view(np.uint8)
             cv2.add(streaks, plane[rows], dst=streaks, mask=farther)
         cv2.multiply(clear, cv2.LUT(streaks, opaque), dst=clear)
         if pattern is not None:
