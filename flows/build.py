@@ -27,7 +27,8 @@ from flows.job import Outcome, finished, run_job
 from flows.metrics import Metrics
 from flows.observers import Board, Timings, Watcher
 from flows.quiet import silence_ray
-from flows.server import LocalServer, crash_stale_runs, wait_for_task_runs
+from flows.server import LocalServer
+from flows.server_runs import crash_stale_runs, wait_for_task_runs
 from flows.settings import Settings, read_settings
 from flows.source import check_source
 from flows.staging import expect_version

@@ -15,7 +15,8 @@ from uuid import UUID
 import pytest
 
 from flows.quiet import data_folder, silence
-from flows.server import LocalServer, crash_stale_runs, wait_for_task_runs
+from flows.server import LocalServer
+from flows.server_runs import crash_stale_runs, wait_for_task_runs
 from storage.errors import PairForgeError
 
 ROOT = Path(__file__).parents[1]
