@@ -24,7 +24,7 @@ from storage.records import Image
 
 MEAN = (0.45, 0.34, 0.25, 0.17, 0.11, 0.06)  # of luma, sRGB, at the borders of the levels
 SHARE = (0.9, 0.75, 0.6, 0.45, 0.32, 0.2)  # of the photograph's own mean that it keeps at most
-TOWARDS = (0.15, 0.35, 0.55, 0.7, 0.85, 1.0)  # how far the spread of tones goes to that of a dark photograph
+TOWARDS = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0)  # how far the spread of tones goes to that of a dark photograph
 
 
 def matched(image: Image, severity: float, *, lean: float, variation: float) -> tuple[float, float]:

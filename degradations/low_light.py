@@ -46,7 +46,8 @@ SMOOTH = 0.5  # share of the cameras that leave none of it
 FIELD = (0.1, 0.3, 0.5, 0.7, 0.85, 1.0)  # of the drawn unevenness of the light
 METERED = 0.5  # how far the camera makes up for light that does not reach everywhere: power of its mean
 COLOUR = (0.95, 0.85, 0.75, 0.65, 0.55, 0.5)  # of the chroma, left at least: cameras fade it as they amplify
-SHADOWS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # of the brightest tone: below it, the tone curve of a dark picture crushes
+SHADOWS = (0.03, 0.12, 0.26, 0.4, 0.5, 0.6)  # of the brightest tone: below it, the tone curve of a dark picture crushes
+CURVED = 0.3  # of the unevenness, where a curve darkens
 GAMMA = (1.1, 1.35, 1.65, 2.0, 2.5, 3.2)  # (alpha I)^gamma leaves 0.03 of a bright picture at severity 1
 ATTENUATION = (0.95, 0.85, 0.75, 0.66, 0.57, 0.48)
 
@@ -338,7 +339,8 @@ def _curve(
     rng: np.random.Generator, severity: float, scene: Scene, params: LowLight, mode: Mode, options: LowLightOptions
 ) -> LowLight:
     lean, variation = uniform(rng, 0.9, 1.1), math.exp(normal(rng, 0.15, 0.45))  # of nine real ones: 0.2, 0.55
-    params = replace(params, toe=params.toe / 20)  # the curve has darkened the shadows already
+    # Nobody meters here, and the curve has the tones of a whole dark photograph: what is uneven comes on top of them.
+    params = replace(params, toe=params.toe / 20, field=params.field * CURVED)
     if severity == 0:
         return params
     if mode == "paper":
