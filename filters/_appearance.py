@@ -6,10 +6,13 @@ from numpy.typing import NDArray
 
 from filters._evidence import prominences
 from filters._quality import blockiness, edge_width, fine_detail, noise, tones
-from filters._statistics import box, luma, strips
+from filters._statistics import box, length, luma, strips
 from storage.records import Image, Plane
 
 _SAMPLE = 2**18
+_LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
+_COPY = 256  # pixels, the longer side of the copy on which light falls off
+_FAINT = 0.1  # log gradient that counts half: below it light hardly falls off at all
 
 
 def appearance(image: Image) -> dict[str, float]:
@@ -20,6 +23,7 @@ def appearance(image: Image) -> dict[str, float]:
     red = cv2.cvtColor(strips(image, _SAMPLE, height=256), cv2.COLOR_RGB2YCrCb)[..., 1].astype(np.float32)
     found["pattern"] = max(prominences(red), default=0.0)  # scenes have few lines in chroma, screens many
     small = cv2.resize(image, _reduced(image, 8), interpolation=cv2.INTER_AREA)
+    found["falloff"] = _falloff(image)
     return found | noise(sample) | tones(grey) | _octaves(grey) | _light(small)
 
 
@@ -63,6 +67,29 @@ def _light(small: Image) -> dict[str, float]:
         "local_contrast": float(np.median(contrast)),
         "glare": float(np.mean((grey > 200) & (contrast > 2) & (contrast < 25))),
     }
+
+
+def _falloff(image: Image) -> float:
+    """Return how far gradients of the logarithm of light point at the brightest place, -1 to 1.
+
+    Light scattered in a lens or in the air falls off in all directions from its lamp, over whatever stands there; a
+    scene's own edges point anywhere.
+    """
+    ratio = min(1.0, _COPY / max(image.shape[:2]))
+    size = max(8, round(image.shape[1] * ratio)), max(8, round(image.shape[0] * ratio))
+    light = cv2.LUT(cv2.resize(image, size, interpolation=cv2.INTER_AREA), _LINEAR).mean(2)
+    light = cv2.GaussianBlur(light, (0, 0), 2.0)
+    lamp = np.unravel_index(int(light.argmax()), light.shape)
+    levels = cv2.GaussianBlur(np.log(light + 0.01), (0, 0), 2.0)
+    along_rows, along_columns = cv2.Sobel(levels, cv2.CV_32F, 0, 1), cv2.Sobel(levels, cv2.CV_32F, 1, 0)
+    rows, columns = np.indices(light.shape, dtype=np.float32)
+    rows, columns = lamp[0] - rows, lamp[1] - columns
+    away = length(rows, columns)
+    inward = (along_rows * rows + along_columns * columns) / np.maximum(away, 1)
+    around = (away > 4) & (away < 0.4 * min(light.shape))
+    if not around.any():
+        return 0.0
+    return float(np.mean(inward[around] / (length(along_rows, along_columns)[around] + _FAINT), dtype=np.float64))
 
 
 def _reduced(image: NDArray[np.generic], factor: int) -> tuple[int, int]:

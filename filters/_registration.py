@@ -4,7 +4,9 @@ Both images are whitened locally (mean and contrast of 15 x 15 pixels), so that 
 matter. Each block, under a Hann window, gives a correlation surface (phase correlation, Kuglin and Hines 1975, with
 a Gaussian low-pass so that the peak is smooth enough to be read between pixels). The sum over all blocks tells the
 global shift. Sums over 3 x 3 blocks tell local ones, because a block by itself is easily fooled by streaks, noise or
-a second image. Every sum carries its confidence: how many standard deviations of its surface the peak stands out.
+a second image. Every sum carries its confidence: how many standard deviations of its surface the peak stands out; and
+the standard deviation of its shift: the slopes that the surface has by chance over the curvature of the peak. A soft
+peak, as compression and darkness leave, is so no evidence of a shift.
 """
 
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ _COARSE = 4
 _WHITENING = 0.8  # 1 is pure phase, which amplifies what a blur has removed
 _CUTOFF = 0.18  # cycles per pixel, one sigma of the low-pass
 _CONFIDENT = 6.0
+_DEVIATIONS = 4.0  # that a window must stand out by before its shift counts
+_AGREEING = 4  # windows, which overlap
 
 Surfaces = NDArray[np.float32]
 
@@ -34,9 +38,9 @@ Surfaces = NDArray[np.float32]
 class Registration:
     """How the degraded image lies on the clean one.
 
-    shift_px: length of the global shift. local_px: length of the largest local shift beside the global one that four
-    overlapping windows agree on (0 where none is confident); windows of 160 pixels understate what is smaller.
-    confidence: of the global shift, in standard deviations.
+    shift_px: length of the global shift. local_px: length of the largest local shift beside the global one, less four
+    standard deviations, that four overlapping windows agree on (0 where none is confident); windows of 160 pixels
+    understate what is smaller. confidence: of the global shift, in standard deviations.
     """
 
     shift_px: float
@@ -51,10 +55,18 @@ def register(clean: Image, degraded: Image) -> Registration:
     far, far_confidence = _coarse_shift(clean, degraded)
     if np.hypot(*far) > REACH - _COARSE and far_confidence > max(_CONFIDENT, float(confidence)):
         return Registration(shift_px=float(np.hypot(*far)), local_px=0.0, confidence=far_confidence)
-    local, local_confidence = _peaks(_neighbourhoods(surfaces))
-    away = np.hypot(local[..., 0] - shift[0], local[..., 1] - shift[1])[local_confidence >= _CONFIDENT]
-    agreed = np.sort(away)[-4] if away.size >= 4 else 0.0
-    return Registration(shift_px=float(np.hypot(*shift)), local_px=float(agreed), confidence=float(confidence))
+    local = _local(_neighbourhoods(surfaces), shift)
+    return Registration(shift_px=float(np.hypot(*shift)), local_px=local, confidence=float(confidence))
+
+
+def _local(surfaces: Surfaces, shift: NDArray[np.float32]) -> float:
+    """Return how far beyond `shift`, and beyond chance, the shifts go that enough of the surfaces show."""
+    local, confidence = _peaks(surfaces)
+    certain = confidence >= _CONFIDENT
+    if np.count_nonzero(certain) < _AGREEING:
+        return 0.0
+    away = np.hypot(local[certain, 0] - shift[0], local[certain, 1] - shift[1])
+    return float(np.sort(np.maximum(away - _DEVIATIONS * _deviations(surfaces[certain]), 0))[-_AGREEING])
 
 
 def _coarse_shift(clean: Image, degraded: Image) -> tuple[NDArray[np.float32], float]:
@@ -88,8 +100,9 @@ def _spectra(plane: Plane) -> NDArray[np.complex64]:
 def _neighbourhoods(surfaces: Surfaces) -> Surfaces:
     """Return the sums of the surfaces over windows of neighbouring blocks."""
     for axis in (0, 1):
-        size = min(_NEIGHBOURS, surfaces.shape[axis])
-        surfaces = np.lib.stride_tricks.sliding_window_view(surfaces, size, axis=axis).sum(-1)
+        count = max(1, surfaces.shape[axis] - _NEIGHBOURS + 1)
+        steps = range(min(_NEIGHBOURS, surfaces.shape[axis]))
+        surfaces = np.add.reduce([surfaces.take(range(step, step + count), axis) for step in steps])
     return surfaces
 
 
@@ -107,6 +120,36 @@ def _peaks(surfaces: Surfaces) -> tuple[NDArray[np.float32], NDArray[np.float32]
     confidence = height / np.maximum(flat.std((1, 2)), 1e-12)
     shift *= (confidence > 0)[:, None]  # a surface without a peak says nothing
     return shift.reshape(*surfaces.shape[:-2], 2), confidence.reshape(surfaces.shape[:-2])
+
+
+def _deviations(surfaces: Surfaces) -> Plane:
+    """Return the standard deviations, in pixels, of the places of the peaks of surfaces (N, S, S).
+
+    Where a peak has the second derivatives H, slopes of covariance G move it by H^-1 G H^-1; this is the root of its
+    trace, written out because the last digits of LAPACK's inverses change with the addresses it is given.
+    """
+    rows = (surfaces[:, 2:, 1:-1] - surfaces[:, :-2, 1:-1]) / 2
+    columns = (surfaces[:, 1:-1, 2:] - surfaces[:, 1:-1, :-2]) / 2
+    along_rows, along_columns, mixed = _curvatures(surfaces)
+    moved = (
+        (rows * rows).mean((1, 2)) * (along_columns**2 + mixed**2)
+        - 2 * (rows * columns).mean((1, 2)) * mixed * (along_rows + along_columns)
+        + (columns * columns).mean((1, 2)) * (along_rows**2 + mixed**2)
+    )
+    sharpness = np.maximum(along_rows * along_columns - mixed**2, 1e-12)
+    return np.asarray(np.sqrt(np.maximum(moved, 0)) / sharpness)
+
+
+def _curvatures(surfaces: Surfaces) -> tuple[Plane, Plane, Plane]:
+    """Return minus the second derivatives at the peaks of surfaces (N, S, S): along rows, columns and both."""
+    index = np.arange(len(surfaces))
+    best = np.divmod(surfaces.reshape(len(surfaces), -1).argmax(1), surfaces.shape[2])
+    row, column = np.clip(best, 1, surfaces.shape[2] - 2)
+    steps = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    near = {(down, right): surfaces[index, row + down, column + right] for down, right in steps}
+    along_rows = 2 * near[0, 0] - near[1, 0] - near[-1, 0]
+    along_columns = 2 * near[0, 0] - near[0, 1] - near[0, -1]
+    return along_rows, along_columns, (near[1, -1] + near[-1, 1] - near[1, 1] - near[-1, -1]) / 4
 
 
 def _vertex(before: Plane, here: Plane, after: Plane) -> Plane:

@@ -59,7 +59,7 @@ class Alignment(Filter, frozen=True):
     cost: ClassVar[int] = 3
 
     max_shift: float = Field(default=0.5, gt=0)
-    max_warp: float = Field(default=0.6, gt=0)
+    max_warp: float = Field(default=0.1, gt=0)
     max_distortion: float = Field(default=2.0, gt=0)
     min_confidence: float = Field(default=6.0, ge=0)
     calibrated: bool = True
@@ -115,11 +115,10 @@ def _lengths(params: Any) -> Iterator[float]:  # Any: the JSON of a recipe, nest
 
 
 def _measured(recipe: Recipe | None) -> Mapping[str, float]:
-    """Return the largest limits of the recipe's steps and, of several, of combinations."""
+    """Return the largest limits of the recipe's steps and, of several, of combinations; without a recipe of any."""
     table = _table()
-    if recipe is None:
-        return {}
-    names = [step.degradation for step in recipe.steps] + [_COUPLED] * (len(recipe.steps) > 1)
+    names = [step.degradation for step in recipe.steps] if recipe else [_OTHER]
+    names += [_COUPLED] * (len(names) > 1)
     rows = [table.get(name, table.get(_OTHER, {})) for name in names]
     return {score: max(row.get(score, 0.0) for row in rows) for score in REASONS}
 

@@ -89,7 +89,7 @@ def test_local_warp_is_found_through_the_degradation(degrade):
 def test_local_shift_grows_with_the_warp():
     local = [scores_of(CLEAN, bulged(CLEAN, pixels))["local_px"] for pixels in (0, 2, 4, 6)]
     assert local == sorted(local)
-    assert 2.5 < local[2] < 4.5
+    assert 2.0 < local[2] < 4.5  # four deviations less than it is
 
 
 def test_pair_without_common_signal_is_kept():

@@ -58,7 +58,7 @@ UNUSED = ("changed", "flattening")
 FEATURES = {  # of one image: those that tell both rendered and real ones from clean photographs
     "blur": ("edge_width", "fine_detail"),
     "compression": ("blockiness", "chroma_noise"),
-    "flare": ("light_99.5", "light_50", "dark_20"),
+    "flare": ("falloff", "light_99.5"),
     "haze": ("dark_50", "local_contrast", "saturation"),
     "low_light": ("light_90", "light_50"),
     "moire": ("pattern", "light_1"),
