@@ -2,8 +2,7 @@
 
 A mark I = (1 - alpha m) J + alpha m c that is tiled correlates with itself under the same translations all over the
 image, however the ground changes; texture of the scene does so in places only. All is looked at on a copy with a
-shorter side of 512 pixels. Marks that stand there once are not found this way, and other ways that were tried did not
-find them either (`EXPERIMENTS.md`).
+shorter side of 512 pixels.
 """
 
 import cv2
@@ -22,20 +21,20 @@ _BESIDE = ((0, 7), (5, 5), (7, 0), (5, -5), (0, -7), (-5, -5), (-7, 0), (-5, 5))
 Shift = tuple[int, int]
 
 
-def reduced(image: Image) -> Plane:
-    """Return the luma of a copy whose shorter side is 512 pixels, of a strip less; a smaller image is enlarged."""
+def reduced(image: Image) -> Image:
+    """Return a copy whose shorter side is 512 pixels, of a strip less; a smaller image is enlarged."""
     scale = min(SIDE / min(image.shape[:2]), _LONGEST / max(image.shape[:2]))
     size = max(_LEAST, round(image.shape[1] * scale)), max(_LEAST, round(image.shape[0] * scale))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.float32)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
 
 
-def repetition(luma: Plane) -> float:
-    """Return how steadily strokes of a plane (H, W) in levels repeat all over it: about 0, of a clear tiled mark 1.
+def repetition(image: Image) -> float:
+    """Return how steadily strokes of a copy (H, W, 3) repeat all over it: about 0, of a clear tiled mark 1.
 
     In each of sixteen parts, what the correlation under the sharpest translation has over those a few pixels beside it:
     straight edges and fine texture correlate there as well. Six parts in ten have at most the value returned.
     """
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     kernel = np.ones((_STROKE, _STROKE), np.uint8)
     light, dark = (cv2.morphologyEx(luma, kind, kernel) for kind in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT))
     signed = np.arcsinh((light - dark) / 2)  # strokes of faint marks count nearly as much as strong texture

@@ -1,4 +1,4 @@
-"""A tiled mark repeats itself all over the photograph; a photograph does not."""
+"""A tiled mark repeats itself all over the photograph; a photograph does not. A text in a corner is seen as well."""
 
 import cv2
 import numpy as np
@@ -100,4 +100,31 @@ def test_flat_and_small_images_are_measured(shape, value):
     ("shape", "size"), [((600, 1200), (512, 1024)), ((300, 300), (512, 512)), ((20, 400), (128, 2048))]
 )
 def test_the_copy_is_of_bounded_size(shape, size):
-    assert reduced(np.zeros((*shape, 3), np.uint8)).shape == size
+    assert reduced(np.zeros((*shape, 3), np.uint8)).shape == (*size, 3)
+
+
+def in_corner(image, *, opacity, text="(c) A. Person"):
+    """Lay a white text over the lower right corner of an image."""
+    field = np.zeros(image.shape[:2], np.uint8)
+    scale = min(image.shape[:2]) / 512 * 0.8
+    (width, _), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 2)
+    place = (image.shape[1] - width - 16, image.shape[0] - below - 10)
+    cv2.putText(field, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 2, cv2.LINE_AA)
+    cover = field[..., None] / 255 * opacity
+    return (image * (1 - cover) + 255 * cover).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["astronaut", "chelsea"])
+def test_a_text_in_a_corner_is_found(name):
+    assert reason_of(in_corner(PHOTOGRAPHS[name], opacity=0.6)) == "mark"
+
+
+def test_the_log_odds_of_a_mark_grow_with_its_opacity():
+    found = [scores_of(in_corner(PHOTOGRAPHS["coffee"], opacity=opacity))["mark"] for opacity in (0, 0.25, 0.6)]
+    assert found == sorted(found)
+
+
+def test_what_repeats_is_called_tiled_and_anything_else_a_mark():
+    judge = load("overlay")(max_repetition=0.1, max_mark=2.0).judge
+    reasons = [judge({"repetition": r, "mark": m}).reason for r, m in [(0, 0), (0.2, 0), (0, 3), (0.2, 3), (0.1, 2.0)]]
+    assert reasons == ["", "tiled_mark", "mark", "tiled_mark", ""]

@@ -4,8 +4,9 @@ A mark is I = (1 - alpha m) J + alpha m c, with a mask m in [0, 1], one opacity 
 shadow or are outlines only, as those of real agencies do.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -47,25 +48,47 @@ class Mark:
     mask: np.ndarray
 
 
-def plant(rng, image, kind, boldness=0.0):
-    """Return a copy of `image`, uint8 (H, W, 3), with a mark of `kind`, and the mark.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hand:
+    """Who makes marks: the fonts it has, and a function that draws a word."""
 
-    boldness: raises the opacity from U(0.15, 0.6) at 0 to 1 at 1.
-    """
-    mask = np.clip(_MASKS[kind](rng, image.shape[:2]), 0, 1)
+    fonts: tuple[Path, ...]
+    word: Callable[[np.random.Generator], str]
+
+
+def _word(rng):
+    return WORDS[rng.integers(len(WORDS))]
+
+
+HAND = Hand(fonts=tuple(FONTS), word=_word)
+
+
+def plant(rng, image, kind, hand=HAND):
+    """Return a copy of `image`, uint8 (H, W, 3), with a mark of `kind` and opacity U(0.15, 0.6), and the mark."""
+    mask = mask_of(rng, image.shape[:2], kind, hand)
     alpha = float(rng.uniform(0.15, 0.6))
-    alpha += boldness * (1 - alpha)
+    shift = max(1, round(min(image.shape[:2]) / 400)) if kind != "band" and rng.random() < 0.25 else 0
+    return laid(rng, image, mask, alpha, shift), Mark(kind=kind, alpha=alpha, mask=mask)
+
+
+def mask_of(rng, shape, kind, hand=HAND):
+    """Return the mask of a new mark of `kind` on an image of `shape`, in [0, 1]."""
+    return np.clip(_MASKS[kind](rng, shape, partial(_text, hand)), 0, 1)
+
+
+def laid(rng, image, mask, alpha, shift):
+    """Return a copy of `image` under a mark in a colour drawn until it is seen, and a shadow `shift` pixels beside."""
     lit = image.astype(np.float32)
-    if kind != "band" and rng.random() < 0.25:
-        shift = max(1, round(min(image.shape[:2]) / 400))
+    if shift:
         shadow = np.roll(mask, (shift, shift), (0, 1))
         lit = lit * (1 - alpha * 0.7 * shadow[..., None])
     cover = alpha * mask[..., None]
+    strokes = mask > 0.5
     for _ in range(8):  # a mark that nobody can see is not one: its colour is drawn again
         planted = lit * (1 - cover) + cover * _colour(rng)
-        if np.abs(planted - image)[mask > 0.5].mean() >= VISIBLE:
+        if not strokes.any() or np.abs(planted - image)[strokes].mean() >= VISIBLE:
             break
-    return np.clip(planted + 0.5, 0, 255).astype(np.uint8), Mark(kind=kind, alpha=alpha, mask=mask)
+    return np.clip(planted + 0.5, 0, 255).astype(np.uint8)
 
 
 def _colour(rng):
@@ -75,14 +98,15 @@ def _colour(rng):
 
 
 @cache
-def _font(index, size):
-    return ImageFont.load_default(size) if index < 0 else ImageFont.truetype(str(FONTS[index]), size)
+def _font(fonts, index, size):
+    return ImageFont.load_default(size) if index < 0 else ImageFont.truetype(str(fonts[index]), size)
 
 
-def _text(rng, height):
+def _text(hand, rng, height):
     """Return the mask of a word whose letters are about `height` pixels tall."""
-    font = _font(int(rng.integers(-1, len(FONTS))) if rng.random() < 0.8 else -1, max(8, round(height * 1.3)))
-    word = WORDS[rng.integers(len(WORDS))]
+    size = max(8, round(height * 1.3))
+    font = _font(hand.fonts, int(rng.integers(-1, len(hand.fonts))) if rng.random() < 0.8 else -1, size)
+    word = hand.word(rng)
     left, top, right, bottom = font.getbbox(word)
     canvas = Pictures.new("L", (right - left + 8, bottom - top + 8))
     outline = rng.random() < 0.15 and height > 24
@@ -134,9 +158,9 @@ def _placed(shape, stamp, row, column):
     return mask
 
 
-def _tiled(rng, shape):
+def _tiled(rng, shape, text):
     short = min(shape)
-    stamp = _text(rng, short * rng.uniform(0.025, 0.06))
+    stamp = text(rng, short * rng.uniform(0.025, 0.06))
     if rng.random() < 0.25:
         stamp = _logo(rng, int(short * rng.uniform(0.06, 0.12)))
     gap = rng.uniform(1.1, 2.0, 2)
@@ -160,28 +184,28 @@ def _in_corner(rng, shape, stamp):
     return _placed(shape, stamp, row, columns[rng.choice(3, p=[0.35, 0.5, 0.15])])
 
 
-def _corner(rng, shape):
-    return _in_corner(rng, shape, _text(rng, min(shape) * rng.uniform(0.025, 0.07)))
+def _corner(rng, shape, text):
+    return _in_corner(rng, shape, text(rng, min(shape) * rng.uniform(0.025, 0.07)))
 
 
-def _corner_logo(rng, shape):
+def _corner_logo(rng, shape, text):
     return _in_corner(rng, shape, _logo(rng, int(min(shape) * rng.uniform(0.07, 0.16))))
 
 
-def _centre(rng, shape):
+def _centre(rng, shape, text):
     short = min(shape)
-    stamp = _text(rng, short * rng.uniform(0.07, 0.16)) if rng.random() < 0.8 else _logo(rng, int(short * 0.4))
+    stamp = text(rng, short * rng.uniform(0.07, 0.16)) if rng.random() < 0.8 else _logo(rng, int(short * 0.4))
     if rng.random() < 0.4:
         stamp = _turned(stamp, float(rng.uniform(-45, 45)))
     return _placed(shape, stamp, (shape[0] - stamp.shape[0]) // 2, (shape[1] - stamp.shape[1]) // 2)
 
 
-def _band(rng, shape):
+def _band(rng, shape, text):
     height = int(min(shape) * rng.uniform(0.06, 0.12))
     row = shape[0] - height - int(rng.choice([0, height // 2])) if rng.random() < 0.8 else 0
     mask = np.zeros(shape, np.float32)
     mask[row : row + height] = 0.6
-    stamp = _text(rng, height * 0.45)
+    stamp = text(rng, height * 0.45)
     text = _placed(shape, stamp, row + (height - stamp.shape[0]) // 2, int(shape[1] * rng.uniform(0.02, 0.4)))
     return np.maximum(mask, text)
 
