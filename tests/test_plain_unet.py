@@ -39,7 +39,7 @@ def placed(model):
 
 @pytest.mark.parametrize("hidden", [96, 192])
 def test_it_has_the_restorers_number_of_parameters(hidden):
-    shape = replace(params.tiny(), hidden=hidden, rope_axes=(hidden // 4 - 16, 8, 8))
+    shape = replace(params.tiny(), hidden=hidden, rope_axes=(hidden // 2 - 16, 8, 8))
     wanted = count(build(shape, "meta"))
     assert count(sized(shape, 320, wanted)) == pytest.approx(wanted, rel=train_unet.CLOSE)
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from storage.errors import ShardError
 from storage.torchvision import prepare_torchvision
-from storage.weights import read_config
 from training.network.packing import patchify, unpatchify
 from training.weights.tensor_files import TensorFiles
 
@@ -129,6 +128,8 @@ def load_flux(
 
 
 def _config_at(folder: Path) -> dict[str, Any]:
+    from storage.weights import read_config  # needs pydantic, which the core does not
+
     file = folder / "config.json"
     said = read_config(file) if file.is_file() else {}
     return FLUX_VAE | {name: value for name, value in said.items() if name in FLUX_VAE}
