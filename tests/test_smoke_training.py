@@ -83,7 +83,7 @@ def weights(tmp_path_factory):
             "repeats": 4,
             "dropout": 0.0,
         },
-        "optimizer": {"learning_rate": 2.5e-3, "schedule": "cosine", "warmup": 20, "average": 0.98},
+        "optimizer": {"learning_rate": 4e-3, "schedule": "cosine", "warmup": 20, "average": 0.98},
         "levels": {"kind": "power", "power": 0.05},
         "run": {"threads": 1, "tensorboard": False, "rhythm": {"log": 40, "checkpoint": 0, "validate": 0}},
     }
