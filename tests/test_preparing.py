@@ -2,10 +2,7 @@
 
 import itertools
 import os
-import sys
 import threading
-from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
@@ -13,6 +10,7 @@ from storage.errors import SourceError
 from storage.records import WorkShard
 from tasks.preparing import Ahead, grouped, in_turn
 from tasks.units import InProcess, Interrupted
+from tests.quiet_ray import quiet_ray
 from tests.test_remote import notes, run, units
 
 COUNT = 2  # groups ahead of the actor of the cluster below
@@ -82,12 +80,7 @@ def test_a_group_of_many_blames_none_of_them(tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster():
-    from flows.quiet import silence
-
-    tests = str(Path(__file__).parent)
-    with patch.dict(os.environ, {"PYTHONPATH": tests}), patch.object(sys, "path", [tests, *sys.path]):
-        os.environ.pop("RAY_ADDRESS", None)
-        silence(Path("/nonexistent"))
+    with quiet_ray():
         from tasks.remote import Cluster
 
         with Cluster(1, preparers=COUNT) as workers:  # one actor: what overlaps, overlaps its own work

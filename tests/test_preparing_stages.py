@@ -1,11 +1,7 @@
 """The stages with weights prepare the same in another process as in their own, and send no pixels for nothing."""
 
-import os
 import pickle
-import sys
 from dataclasses import replace
-from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,11 +12,11 @@ pytest.importorskip("httpx", reason="httpx is not installed: install PairForge's
 from filters import load
 from filters._contract import Filter, Split
 from filters._vlm import shown
-from flows.quiet import silence
 from storage.ledger import read_table
 from tasks import annotate, measure
 from tasks.progress import finished, quarantined
 from tasks.units import InProcess, Unit
+from tests.quiet_ray import quiet_ray
 from tests.test_clean import Bucket, png
 from tests.test_remote import run
 from tests.vlm_server import graded, picture_in, serve
@@ -47,9 +43,7 @@ def by_brightness(number, body):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with patch.dict(os.environ), patch.object(sys, "path", list(sys.path)):
-        os.environ.pop("RAY_ADDRESS", None)
-        silence(Path("/nonexistent"))
+    with quiet_ray():
         from tasks.remote import Cluster
 
         with Cluster(1, preparers=2) as workers:

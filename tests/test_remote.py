@@ -14,11 +14,11 @@ from unittest.mock import patch
 
 import pytest
 
-from flows.quiet import silence
 from storage.commits import read_commit
 from storage.errors import PairForgeError, SourceError
 from storage.records import ShardReport, WorkShard
 from tasks.units import InProcess, Interrupted, Unit, Workers
+from tests.quiet_ray import quiet_ray
 
 pytestmark = pytest.mark.stack
 ROOT = Path(__file__).parents[1]
@@ -28,10 +28,7 @@ STAGE = "stages_for_remote"
 @pytest.fixture(scope="module")
 def stages() -> Iterator[None]:
     """The stage's module, importable here and by every process started from here."""
-    tests = str(Path(__file__).parent)
-    with patch.dict(os.environ, {"PYTHONPATH": tests}), patch.object(sys, "path", [tests, *sys.path]):
-        os.environ.pop("RAY_ADDRESS", None)
-        silence(Path("/nonexistent"))
+    with quiet_ray():
         yield
 
 
