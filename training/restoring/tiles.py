@@ -115,8 +115,7 @@ def _restored(
             total[window] += tile * ramp
             weights[window] += ramp
         progress(done, len(corners))
-    restored: NDArray[np.float32] = total / weights
-    return restored
+    return np.divide(total, weights, dtype=np.float32)
 
 
 @torch.no_grad()
