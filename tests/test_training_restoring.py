@@ -2,8 +2,6 @@
 
 # ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -39,10 +37,10 @@ def random():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 70), (32, 32), (33, 47), (61, 40), (90, 129)])
-@pytest.mark.parametrize(("guidance", "shifts"), [(None, 1), (Guidance(), 1), (None, 2), (None, 4)])
-def test_a_restorer_that_changes_nothing_returns_every_pixel(untrained, size, guidance, shifts):
+@pytest.mark.parametrize("guidance", [None, Guidance()])
+def test_a_restorer_that_changes_nothing_returns_every_pixel(untrained, size, guidance):
     image = picture(*size)
-    sampling = Sampling(steps=2, guidance=guidance, tile=32, overlap=8, batch=3, shifts=shifts)
+    sampling = Sampling(steps=2, guidance=guidance, tile=32, overlap=8, batch=3)
     assert np.array_equal(restore(untrained, image, "Please dehaze the image", sampling), image)
 
 
@@ -68,15 +66,6 @@ def test_prompt_and_guidance_count(random):
     assert not np.array_equal(plain, restore(random, image, "x", Sampling(steps=2)))
 
 
-def test_shifts_give_the_mean_of_what_tokens_elsewhere_give(random):
-    image = picture(21, 26)
-    moved = np.pad(image, ((1, 0), (1, 0), (0, 0)), mode="symmetric")  # by half a token of 2 pixels
-    apart = [restore(random, shown, "x", SAMPLING).astype(float)[-21:, -26:] for shown in (image, moved)]
-    both = restore(random, image, "x", replace(SAMPLING, shifts=2))
-    assert np.abs(apart[0] - apart[1]).mean() > 5
-    assert np.abs(both - np.mean(apart, axis=0)).max() <= 1.5  # three roundings
-
-
 def test_tiles_blend_without_a_step():
     """Tiles that are black and white in turn become a ramp, not a step."""
     starts, ramp = _starts(100, 32, 8, 4), _ramp(32, 8)
@@ -91,12 +80,8 @@ def test_tiles_blend_without_a_step():
 
 def test_progress_counts_tiles(untrained):
     seen = []
-    for shifts in (1, 2):
-        restore(
-            untrained, picture(60, 60), "x", replace(SAMPLING, shifts=shifts), lambda done, of: seen.append((done, of))
-        )
-    assert seen[:3] == [(3, 9), (6, 9), (9, 9)]
-    assert seen[3:] == [(3, 18), (6, 18), (9, 18), (12, 18), (15, 18), (18, 18)]
+    restore(untrained, picture(60, 60), "x", SAMPLING, lambda done, of: seen.append((done, of)))
+    assert seen == [(3, 9), (6, 9), (9, 9)]
 
 
 @pytest.mark.parametrize(
@@ -104,9 +89,8 @@ def test_progress_counts_tiles(untrained):
     [
         ({"overlap": 32}, "overlap must be within 0 and tile, got 32 of 32"),
         ({"overlap": -1}, "overlap must be within 0 and tile, got -1 of 32"),
-        ({"batch": 0}, "steps, batch and shifts must be at least 1, got 28, 0 and 1"),
-        ({"shifts": 0}, "steps, batch and shifts must be at least 1, got 28, 1 and 0"),
-        ({"steps": 0}, "steps, batch and shifts must be at least 1, got 0, 1 and 1"),
+        ({"batch": 0}, "steps and batch must be at least 1, got 28 and 0"),
+        ({"steps": 0}, "steps and batch must be at least 1, got 0 and 1"),
     ],
 )
 def test_sampling_that_does_not_advance_is_refused(changes, sentence):

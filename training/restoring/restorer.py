@@ -55,10 +55,10 @@ def sampling_of(params: Params) -> Sampling:
     """Return how a restorer of this kind is sampled unless said otherwise.
 
     The small one takes one step, because the mean of what it could sample is nearest to the clean image, in the tiles
-    that it was trained on, and twice, half a token apart; the large one the released 28 with guidance.
+    that it was trained on; the large one the released 28 with guidance.
     """
     if is_small(params):
-        return Sampling(steps=1, guidance=None, tile=64, overlap=16, batch=16, shifts=2)
+        return Sampling(steps=1, guidance=None, tile=64, overlap=16, batch=16)
     return Sampling(guidance=Guidance())
 
 

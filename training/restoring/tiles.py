@@ -24,7 +24,6 @@ from training.network.model import RestorationTransformer
 Image = NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # (tiles done, tiles in all)
 Rows = tuple[Tensor, Tensor]  # of prompts, and their mask
-Look = Callable[[Sequence[Image]], Rows]
 
 
 class Prompts(Protocol):
@@ -53,8 +52,6 @@ class Sampling:
     """How a restoration is sampled. guidance: None runs the model once a step, without a negative prompt.
 
     tile: pixels a side, rounded down to whole tokens; a smaller image is one tile. batch: tiles sampled at once.
-    shifts: over how many placements of the tokens the result is the mean, which takes their pattern away (cycle
-    spinning, Coifman and Donoho 1995, doi:10.1007/978-1-4612-2544-7_9) and that many times as long.
     """
 
     steps: int = flow.STEPS
@@ -63,39 +60,19 @@ class Sampling:
     tile: int = 1024
     overlap: int = 128
     batch: int = 1
-    shifts: int = 1
 
     def __post_init__(self) -> None:
         """Raise ValueError when tiles or steps would not advance."""
         if not 0 <= self.overlap < self.tile:
             raise ValueError(f"overlap must be within 0 and tile, got {self.overlap} of {self.tile}")
-        if min(self.steps, self.batch, self.shifts) < 1:
-            counts = f"{self.steps}, {self.batch} and {self.shifts}"
-            raise ValueError(f"steps, batch and shifts must be at least 1, got {counts}")
+        if self.steps < 1 or self.batch < 1:
+            raise ValueError(f"steps and batch must be at least 1, got {self.steps} and {self.batch}")
 
 
 def restore(
     restorer: Restorer, image: Image, prompt: str, sampling: Sampling, progress: Progress = lambda done, of: None
 ) -> Image:
     """Return `image`, uint8 (H, W, 3) sRGB, restored as `prompt` asks, in the same size; the seed fixes the result."""
-    look = _look(restorer, image, prompt, sampling)
-    total = np.zeros(image.shape, np.float32)
-    for turn in range(sampling.shifts):
-        shift = turn * restorer.latents.multiple // sampling.shifts
-        shifted = np.pad(image, ((shift, 0), (shift, 0), (0, 0)), mode="symmetric")
-        found = _restored(restorer, shifted, look, sampling, _in_turn(progress, turn, sampling.shifts))
-        total += found[shift : shift + image.shape[0], shift : shift + image.shape[1]]
-    return np.clip(np.rint(total / sampling.shifts), 0, 255).astype(np.uint8)
-
-
-def _in_turn(progress: Progress, turn: int, turns: int) -> Progress:
-    return lambda done, of: progress(turn * of + done, turns * of)
-
-
-def _restored(
-    restorer: Restorer, image: Image, look: Look, sampling: Sampling, progress: Progress
-) -> NDArray[np.float32]:
-    """Return the image restored in tiles, float32 within 0 and 255, at least as large as the image."""
     multiple = restorer.latents.multiple
     padded = _padded(image, multiple)
     noise_CYX = _noise(restorer, padded.shape[0] // multiple, padded.shape[1] // multiple, sampling.seed)
@@ -107,6 +84,7 @@ def _restored(
     ]
     total, weights = np.zeros(padded.shape, np.float32), np.zeros((*padded.shape[:2], 1), np.float32)
     ramp = _ramp(size[0], sampling.overlap)[:, None, None] * _ramp(size[1], sampling.overlap)[:, None]
+    look = _look(restorer, image, prompt, sampling)
     for done, group in _groups(corners, sampling.batch):
         windows = [np.s_[top : top + size[0], left : left + size[1]] for top, left in group]
         noise_BTC = torch.stack([_window(noise_CYX, window, multiple) for window in windows])
@@ -115,7 +93,8 @@ def _restored(
             total[window] += tile * ramp
             weights[window] += ramp
         progress(done, len(corners))
-    return np.divide(total, weights, dtype=np.float32)
+    restored = np.clip(np.rint(total / weights), 0, 255).astype(np.uint8)
+    return restored[: image.shape[0], : image.shape[1]]
 
 
 @torch.no_grad()
@@ -146,7 +125,7 @@ def _tiles(
     return pixels
 
 
-def _look(restorer: Restorer, image: Image, prompt: str, sampling: Sampling) -> Look:
+def _look(restorer: Restorer, image: Image, prompt: str, sampling: Sampling) -> Callable[[Sequence[Image]], Rows]:
     """Return what gives tiles of `image` their prompt rows; an encoder that looks at the whole image looks once."""
 
     def rows_of(images: Sequence[Image]) -> Rows:
