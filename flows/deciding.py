@@ -73,7 +73,7 @@ def medians(scores: Iterable[Scores]) -> dict[str, float]:
     return {name: median(found) for name, found in values.items()}
 
 
-def _limit(holds: Callable[[str, float], bool], score: str, own: Scores, typical: Scores) -> float | None:
+def _limit(holds: Callable[[str, float], bool], score: str, own: Scores, typical: Scores) -> float:
     """Halve the way from what was rejected to what is typical until the limit stands between two neighbours."""
     rejected, kept = own[score], typical[score]
     for _ in range(_HALVINGS):

@@ -108,14 +108,16 @@ def _decided(dataset: Dataset, kind: str, row: Row) -> list[str]:
     """Return the scores for which it was dropped, each beside its limit; kept ones of its kind tell what is usual."""
     if row["status"] != "dropped":
         return []
+    judges = judges_of(json.loads((dataset.root / "settings.json").read_bytes()))
+    if row["stage"] not in judges:  # no filter dropped it: no other rows need be read
+        return []
     name = ("name",) if kind == "pairs" else ()
     rows = dataset.rows(kind, columns=("status", "scores", *name))
     kept = (other for other in rows if other["status"] == "kept" and all(other[key] == row[key] for key in name))
     typical = medians(other["scores"] for other in islice(kept, EXAMPLES))
-    settings = json.loads((dataset.root / "settings.json").read_bytes())
     return [
         f"  decided by   {score} {by.value:.4g}, kept {'from' if by.limit > by.value else 'up to'} {by.limit:.4g}"
-        for score, by in deciding(row, judges_of(settings), typical).items()
+        for score, by in deciding(row, judges, typical).items()
         if by.limit is not None
     ]
 
