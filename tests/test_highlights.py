@@ -1,9 +1,15 @@
 """Highlights that are re-expanded: only what is clipped in every channel, without a cast."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from degradations import load
 from degradations._light import brightened, decode, encode
+from degradations._render import render_params
+from storage.records import Scene
+from tests.scenes import sampled
 
 
 @pytest.mark.parametrize("colour", [(235, 240, 255), (255, 120, 40), (255, 255, 90), (252, 240, 255)])
@@ -24,3 +30,13 @@ def test_nearly_white_gains_the_same_in_every_channel(colour: tuple[int, int, in
     assert gains.min() > 0
     np.testing.assert_allclose(gains, gains[0], rtol=1e-5)
     assert np.abs(encode(brightened(image, 8.0)).astype(int) - image).max() <= 3
+
+
+def test_a_pale_sky_in_a_pane_keeps_its_hue() -> None:
+    sky = np.full((64, 64, 3), (215, 235, 255), np.uint8)
+    target = Scene(key="pane", image=np.full((64, 64, 3), 30, np.uint8), overlays={"reflection": sky})
+    pane = replace(sampled("reflection", 0.9, target, 5, swap_share=0, weight="window"), tint=(1.0, 1.0, 1.0))
+    added = decode(render_params(target, [(load("reflection"), replace(pane, highlights=8.0))]).degraded)
+    plain = decode(render_params(target, [(load("reflection"), replace(pane, highlights=0.0))]).degraded)
+    np.testing.assert_allclose(added, plain, atol=1e-6)
+    assert added.min() > decode(target.image).max()
