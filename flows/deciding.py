@@ -1,11 +1,12 @@
 """Which score of a reject decided, and which value of it would have been kept: found by asking the filter again.
 
-A verdict is pure, so no filter needs to say what its limits are: a score is exchanged for a typical one, and if that
-changes the verdict, the limit lies between the two.
+A verdict is pure, so no filter needs to say what its limits are: a score is exchanged for others, near ones first, and
+where one would have been kept, the limit lies between the two.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -20,6 +21,8 @@ Row = Mapping[str, Any]
 Scores = Mapping[str, float]
 
 _HALVINGS = 40
+_NEAREST = 2.0**-10  # of the way to a typical value: the first other value that is tried
+_STEP = 2**0.25  # a band is missed where it is narrower than a fifth of the way to it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,10 @@ class Decided:
 
 
 def deciding(row: Row, judges: Mapping[str, Filter], typical: Scores) -> dict[str, Decided]:
-    """Return the scores which, had they been typical, would have changed the verdict; all of that filter's if none."""
+    """Return the scores any one of which, had it been another, would have been kept; all of that filter's if none.
+
+    typical: a common value of each score, which tells how far from its own to look, upwards and downwards.
+    """
     name = row["stage"]
     own = {score: value for score, value in (row["scores"] or {}).items() if score.partition(".")[0] == name}
     undecided = {score: Decided(value=value) for score, value in own.items()}
@@ -40,15 +46,17 @@ def deciding(row: Row, judges: Mapping[str, Filter], typical: Scores) -> dict[st
         return undecided
     recipe = decode(Recipe, row["recipe"].encode()) if row.get("recipe") else None
 
-    def holds(score: str, value: float) -> bool:
+    def drops(score: str, value: float) -> bool:
         scores = {found.partition(".")[2]: at for found, at in {**own, score: value}.items()}
-        return judge.judge(scores, recipe).reason == str(row["reason"])
+        return not judge.judge(scores, recipe).keep
 
     try:
-        changing = [score for score, value in own.items() if not holds(score, typical.get(score, value))]
+        limits = {
+            score: _limit(partial(drops, score), value, typical.get(score, value)) for score, value in own.items()
+        }
     except KeyError:  # a score that this filter now wants was not measured then
-        changing = []
-    found = {score: Decided(value=own[score], limit=_limit(holds, score, own, typical)) for score in changing}
+        return undecided
+    found = {score: Decided(value=own[score], limit=limit) for score, limit in limits.items() if limit is not None}
     return found or undecided
 
 
@@ -73,12 +81,22 @@ def medians(scores: Iterable[Scores]) -> dict[str, float]:
     return {name: median(found) for name, found in values.items()}
 
 
-def _limit(holds: Callable[[str, float], bool], score: str, own: Scores, typical: Scores) -> float:
-    """Halve the way from what was rejected to what is typical until the limit stands between two neighbours."""
-    rejected, kept = own[score], typical[score]
+def _limit(drops: Callable[[float], bool], own: float, typical: float) -> float | None:
+    """Return the value nearest to `own` that is no longer dropped; None if there is none near."""
+    reach, share = max(abs(typical - own), abs(own) / 2), _NEAREST
+    while share <= 1:
+        for other in (own + share * reach, own - share * reach):
+            if not drops(other):
+                return _border(drops, own, other)
+        share *= _STEP
+    return None
+
+
+def _border(drops: Callable[[float], bool], rejected: float, kept: float) -> float:
+    """Halve the way between two values until the limit stands between two neighbours."""
     for _ in range(_HALVINGS):
         between = rejected + (kept - rejected) / 2
-        if holds(score, between):
+        if drops(between):
             rejected = between
         else:
             kept = between

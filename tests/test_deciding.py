@@ -24,6 +24,15 @@ def test_the_score_whose_change_changes_the_verdict_decided_and_its_limit_is_fou
     assert STRENGTH.judge(kept).keep  # the limit itself would have been kept
 
 
+def test_a_limit_on_the_far_side_of_what_is_typical_is_found():
+    bands = load("strength").model_validate({"measured": False, "area": (0.09, 0.38)})
+    scores = {"strength.psnr": 20.9, "strength.ssim": 0.93, "strength.area": 0.48}
+    row = {"stage": "strength", "reason": "too_strong", "scores": scores, "recipe": ""}
+    for typical in (0.02, 0.479, 0.77, 0.99):  # of all levels together
+        found = deciding(row, {"strength": bands}, {**TYPICAL, "strength.area": typical})
+        assert found == {"strength.area": Decided(value=0.48, limit=pytest.approx(0.38))}
+
+
 def test_all_scores_of_an_unknown_filter_are_told_without_a_limit():
     row = {"stage": "aesthetic", "reason": "ugly", "scores": {"aesthetic.score": 1.0, "strength.psnr": 2.0}}
     assert deciding(row, {}, {}) == {"aesthetic.score": Decided(value=1.0)}
