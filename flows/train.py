@@ -61,7 +61,7 @@ def train_on_server(options: "Options", file: Path, server: LocalServer, followe
 
 def train_here(options: "Options", followers: Sequence[Follower], *, owner: str) -> "Outcome":
     """Train on the ranks that the options ask for, one run at a time in one output."""
-    from tasks.train import METRICS, finished, run
+    from tasks.train import METRICS, check, finished, run
     from training.loop.trainer import Hooks
 
     root = Path(options.output)
@@ -73,6 +73,7 @@ def train_here(options: "Options", followers: Sequence[Follower], *, owner: str)
         if finished(options):
             return run(options)
         if options.run.workers > 1:
+            check(options)  # here, once, instead of on all ranks after every restart
             from flows.quiet import silence_ray
 
             silence_ray()

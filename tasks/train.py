@@ -121,6 +121,13 @@ def run(
     return outcome(options)
 
 
+def check(options: Options) -> None:
+    """Raise what every rank would: SettingsError or ShardError when data are missing, broken or not those of before."""
+    data, checkpoints = data_of(options), states.found(Path(options.output) / CHECKPOINTS)
+    if checkpoints:
+        states.check_begun(checkpoints[-1], states.remembered(checkpoints[-1]), options.begun(data.train))
+
+
 def finished(options: Options) -> bool:
     """Return whether the weights of the last step are there already."""
     return outcome(options).weights is not None

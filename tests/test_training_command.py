@@ -16,6 +16,7 @@ from flows.following import Following
 from flows.train import train_here
 from flows.training_metrics import TrainingMetrics
 from flows.training_settings import read_training
+from storage.errors import SettingsError
 from tests.small_training import ROOT, dataset, lines, settings, train
 from training.loop.logs import JsonLines
 
@@ -68,6 +69,15 @@ def test_a_forecast_trains_nothing(root, capsys):
     assert told["forecast"]["parameters"] == told["forecast"]["trained"] > 10_000
     assert told["forecast"]["flops"] > 0
     assert not (root / "forecast").exists()
+
+
+def test_what_every_rank_would_refuse_is_told_before_ranks_are_started(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tasks.ray_train", None)  # importing it would fail
+    train(settings(root, "begun", steps=2, run={"rhythm": {"checkpoint": 2}}))
+    for change, sentence in (({"data": {"tasks": ["snow"]}}, "snow"), ({"batch": 4}, "was begun with batch")):
+        options = read_training(written(root, settings(root, "begun", steps=4, run={"workers": 2}, **change)))
+        with pytest.raises(SettingsError, match=sentence):
+            train_here(options, [], owner="test")
 
 
 def test_paths_are_relative_to_the_file(root):
