@@ -1,7 +1,8 @@
 """Drops on the glass in front of the camera: each is a lens that shows the whole scene upside down.
 
 A drop is a cap with an uneven outline, whose surface turns the ray the farther from its middle the more: it images
-wide angles, minified and inverted, darkens to the rim (total reflection), and is itself out of focus.
+wide angles, minified and inverted, darkens to the rim (total reflection), and is itself out of focus. Where so much
+water runs down that it stands between the drops, its film spreads light: a veil of what is around, uneven in runs.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from degradations._area import coarse
 from degradations._contract import Light
+from degradations._fields import lattice
 from degradations._random import gaussian_field, uniform_field
 from degradations._severity import pixels
 from degradations._strips import Work, enlarged, whole
@@ -20,6 +23,7 @@ from degradations._trails import with_trails
 Index = NDArray[np.int64]
 
 SOURCE_SIDE = 160  # the scene as a drop sees it: so minified that more pixels would only alias
+FILM_SIDE = 64  # short side of the copy on which the film, which is smooth, is made
 ROW = 16384  # cv2.remap takes sides below 2^15
 
 
@@ -28,7 +32,8 @@ class Glass:
     """What lies on the glass.
 
     count: per square of the shorter side. radius: median, in pixels at 1024. spread: standard deviation of the radii's
-    logarithm. view: what one drop shows, in shorter sides. defocus: in pixels at 1024. seed: of shapes and places.
+    logarithm. view: what one drop shows, in shorter sides. defocus: in pixels at 1024. film: mean share of the light
+    that the water between the drops spreads, 0 to 1. seed: of shapes and places.
     """
 
     count: float
@@ -36,11 +41,12 @@ class Glass:
     spread: float
     view: float
     defocus: float
+    film: float
     seed: int
 
 
 def refract(light: Light, glass: Glass) -> Light:
-    """Return `light` seen through the drops, a new array; between them nothing changes."""
+    """Return `light` seen through the drops, a new array; between them nothing but a film changes it."""
     return whole(refracting(light, glass), light)
 
 
@@ -53,6 +59,8 @@ def refracting(light: Light, glass: Glass) -> Work:
     layer = cv2.GaussianBlur(
         _render(light, canvas, glass), (0, 0), max(0.3, blur / factor), borderType=cv2.BORDER_REPLICATE
     )
+    if glass.film > 0:
+        layer += _film(light, canvas, glass) * (1 - layer[..., 3:])
 
     def through_drops(light: Light, rows: slice, out: Light) -> None:
         drops = enlarged(layer, rows, (height, width))
@@ -89,6 +97,18 @@ def _render(light: Light, canvas: tuple[int, int], glass: Glass) -> Light:
     shade = (1 - np.float32(0.45) * from_middle**6) * (1 - np.float32(0.35) * upper * from_middle**2)
     layer[rows, columns] = np.column_stack((seen * (shade * edge)[:, None], edge))
     return layer
+
+
+def _film(light: Light, canvas: tuple[int, int], glass: Glass) -> Light:
+    """Return the light that the film spreads, and its share, float32 (h, w, 4), at the canvas's size."""
+    grid = coarse(canvas, FILM_SIDE)
+    runs = lattice((grid[0], 4 * grid[1]), glass.seed, cell=340, stream=6)  # four times taller than wide
+    runs = cv2.resize(runs, grid[::-1], interpolation=cv2.INTER_AREA).reshape(grid)
+    share = np.clip(np.float32(glass.film) * (1 + np.float32(0.5) * runs), 0, 0.9)
+    around = cv2.resize(light, grid[::-1], interpolation=cv2.INTER_AREA).reshape(*grid, 3)
+    around = cv2.GaussianBlur(around, (0, 0), FILM_SIDE / 4, borderType=cv2.BORDER_REPLICATE).reshape(*grid, 3)
+    film = np.dstack((around * share[..., None], share))
+    return np.asarray(cv2.resize(film, canvas[::-1], interpolation=cv2.INTER_LINEAR).reshape(*canvas, 4))
 
 
 def _outlines(shape: tuple[int, ...], canvas: tuple[int, int], glass: Glass) -> tuple[Light, Light, Light]:

@@ -4,7 +4,8 @@ A reflection is seen defocused and faint: tones, edges and the spread of brightn
 is a pure function of an integer seed, in linear light where 1 is white.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import cv2
@@ -55,7 +56,7 @@ def _room(shape: tuple[int, int], seed: int) -> Light:
     for row in numbers[: 4 + int(numbers[1, 11] * (_BOXES - 4))]:
         centre = (0.55 + 0.5 * row[0], row[1])
         corners = _quad(shape, centre, 0.1 + 0.5 * row[2], 0.06 + 0.3 * row[3], 0.08 * (row[4] - 0.5))
-        _fill(canvas, corners, (0.01 + 0.25 * row[5] ** 2) * (0.6 + 0.8 * row[6:9]))
+        _fill(canvas, corners, (0.01 + 0.25 * row[5] ** 2) * (0.8 + 0.4 * row[6:9]))
     for row in numbers[-1 - int(numbers[2, 11] * _LAMPS) :]:
         _lamp(canvas, row)
     return _over(view, canvas)
@@ -65,12 +66,13 @@ def _street(shape: tuple[int, int], seed: int) -> Light:
     """Return sky above trees and houses."""
     numbers = uniform_field((_BOXES, 12), seed, stream=4)
     down = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
-    leaves = _tones(shape, seed, cell=200, octaves=2, gain=0.75, stream=6)
-    leaves += np.float32(0.56) * lattice(shape, seed, cell=50, stream=8) + np.float32(0.4) * lattice(
+    tops = _tones(shape, seed, cell=420, octaves=2, gain=0.6, stream=6)[-1:]  # along one row: no crown floats
+    leaves = 1.6 * tops + 0.4 * _tones(shape, seed, cell=120, octaves=1, gain=1, stream=7)
+    leaves += np.float32(0.4) * lattice(shape, seed, cell=50, stream=8) + np.float32(0.3) * lattice(
         shape, seed, cell=18, stream=9
     )
     sky = 0.75 - 0.35 * down + 0.08 * _tones(shape, seed, cell=300, octaves=1, gain=1, stream=5)
-    crowns = 1 / (1 + np.exp(np.clip(-6 * (leaves + 6 * (down - 0.2 - 0.5 * numbers[0, 10])), -30, 30)))
+    crowns = 1 / (1 + np.exp(np.clip(-6 * (leaves + 9 * (down - 0.2 - 0.5 * numbers[0, 10])), -30, 30)))
     green = 0.03 + 0.025 * np.clip(leaves + 1, 0, 3)
     view = cv2.merge([sky * tint + (green * leaf - sky * tint) * crowns for tint, leaf in _SKY_AND_LEAF])
     canvas = _Canvas(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8))
@@ -81,13 +83,13 @@ def _street(shape: tuple[int, int], seed: int) -> Light:
 
 def _walls(shape: tuple[int, int], seed: int) -> Light:
     tone = np.float32(0.1) * np.exp(np.float32(0.7) * _tones(shape, seed, cell=700, octaves=3, gain=0.6, stream=12))
-    return np.asarray(tone[..., None] * (0.75 + 0.5 * uniform_field((3,), seed, stream=10)), dtype=np.float32)
+    return np.asarray(tone[..., None] * (0.88 + 0.24 * uniform_field((3,), seed, stream=10)), dtype=np.float32)
 
 
 def _roughness(shape: tuple[int, int], seed: int) -> Light:
     """Return the unevenness of all surfaces, float32 (H, W, 1) about 1."""
     texture = _tones(shape, seed, cell=60, octaves=1, gain=1, stream=20) + lattice(shape, seed, cell=14, stream=21)
-    return np.asarray(np.exp(np.float32(0.1) * texture)[..., None])
+    return np.asarray(np.exp(np.float32(0.06) * texture)[..., None])
 
 
 def _tones(shape: tuple[int, int], seed: int, *, cell: float, octaves: int, gain: float, stream: int) -> Light:
@@ -105,14 +107,9 @@ def _window(panes: Image, numbers: Numbers) -> None:
     """Draw a window between its mullions."""
     middle, (height, width) = (0.1 + 0.5 * numbers[0], numbers[1]), (0.25 + 0.5 * numbers[2], 0.15 + 0.35 * numbers[3])
     rows, columns = 1 + int(numbers[7] * 3), 1 + int(numbers[8] * 3)
-    for row in range(rows):
-        for column in range(columns):
-            place = (
-                middle[0] + height * ((row + 0.5) / rows - 0.5),
-                middle[1] + width * ((column + 0.5) / columns - 0.5),
-            )
-            pane = _quad(panes.shape, place, 0.92 * height / rows, 0.9 * width / columns, 0.1 * (numbers[4] - 0.5))
-            cv2.fillPoly(panes, [pane], 255, cv2.LINE_AA, 4)
+    for _, _, place in _grid(panes.shape, middle, height, width, rows, columns):
+        pane = _quad(panes.shape, place, 0.92 * height / rows, 0.9 * width / columns, 0.1 * (numbers[4] - 0.5))
+        cv2.fillPoly(panes, [pane], 255, cv2.LINE_AA, 4)
 
 
 def _house(canvas: _Canvas, numbers: Numbers) -> None:
@@ -120,16 +117,25 @@ def _house(canvas: _Canvas, numbers: Numbers) -> None:
     shape, lean = canvas.cover.shape, 0.05 * (numbers[4] - 0.5)
     height, width = 0.3 + 0.6 * numbers[2], 0.15 + 0.4 * numbers[3]
     middle = (1 - 0.4 * height + 0.2 * numbers[0], numbers[1])
-    _fill(canvas, _quad(shape, middle, height, width, lean), (0.05 + 0.4 * numbers[5]) * (0.8 + 0.4 * numbers[6:9]))
-    rows, columns = 2 + int(numbers[9] * 5), 1 + int(numbers[10] * 5)
-    for row in range(rows):
-        for column in range(columns):
-            place = (
-                middle[0] + height * ((row + 0.5) / rows - 0.5),
-                middle[1] + width * ((column + 0.5) / columns - 0.5),
-            )
-            pane = _quad(shape, place, 0.55 * height / rows, 0.5 * width / columns, lean)
-            _fill(canvas, pane, 0.03 + 0.25 * numbers[(row * 3 + column) % 9] ** 2 * np.ones(3))
+    wall = (0.05 + 0.25 * numbers[5]) * (np.array([1.08, 1.0, 0.9]) + 0.16 * (numbers[6:9] - 0.5))
+    _fill(canvas, _quad(shape, middle, height, width, lean), wall)
+    rows, columns = 2 + int(height * (7 + 5 * numbers[9])), 2 + int(width * (9 + 9 * numbers[10]))
+    for row, column, place in _grid(shape, middle, height, width, rows, columns):
+        pane = _quad(shape, place, 0.58 * height / rows, 0.42 * width / columns, lean)
+        _fill(canvas, pane, wall * (0.25 + 0.5 * numbers[(row * 3 + column) % 9]))
+
+
+def _grid(
+    shape: Sequence[int], middle: tuple[float, float], height: float, width: float, rows: int, columns: int
+) -> Iterator[tuple[int, int, tuple[float, float]]]:
+    """Yield row, column and middle (in shares of the frame) of the panes that divide a front of so many short sides."""
+    down, across = (side * min(shape) / of for side, of in zip((height, width), shape, strict=False))
+    for row, column in product(range(rows), range(columns)):
+        yield (
+            row,
+            column,
+            (middle[0] + down * ((row + 0.5) / rows - 0.5), middle[1] + across * ((column + 0.5) / columns - 0.5)),
+        )
 
 
 def _lamp(canvas: _Canvas, numbers: Numbers) -> None:

@@ -1,8 +1,8 @@
 """The lamps of a photograph: clipped spots that in the dark are brighter than white.
 
 Glints on fur and leaves are clipped too, by daylight; in the dark they would shine like a string of lights. So a lamp
-is clipped over LAMP_SIDE and more and stands before something darker, as no clipped sky does; but in a photograph that
-is dark already every clipped spot is one.
+is clipped over LAMP_SIDE and more and stands before something darker, as no clipped sky does, and is small, as no white
+backdrop behind a dark subject is; but in a photograph that is dark already every clipped spot is one.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ LAMP_SIDE = 16.0  # pixels at 1024
 NIGHT = 70  # median code of green below which even the smallest clipped spot is a lamp
 CLIPPED = 253  # code from which a channel counts as clipped
 CELLS = 4  # to LAMP_SIDE, of the copy on which lamps are told from skies
+LARGEST = 0.06  # of the picture: more is a backdrop, which shone with a jagged rim where compression had rung
 DARKER = 0.45  # light around a lamp: a sky that is clipped in places is about as bright in others
 
 
@@ -65,11 +66,10 @@ def _before_dark(small: Image) -> Image:
     """Return 255 where `small`, of CELLS to LAMP_SIDE, is clipped over that and more, before something darker."""
     clipped = cv2.inRange(small, (CLIPPED,) * 3, (255,) * 3)
     core = cv2.morphologyEx(clipped, cv2.MORPH_OPEN, np.ones((CELLS - 1, CELLS - 1), np.uint8))
-    count, labels = cv2.connectedComponents(core)
-    if count == 1:
-        return np.asarray(core, dtype=np.uint8)
-    light = luminance(decode(small))
-    kept = [label for label in range(1, count) if _around(labels == label, light) < DARKER]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(core)
+    light, most = luminance(decode(small)), LARGEST * core.size
+    sizes = stats[:, cv2.CC_STAT_AREA]
+    kept = [label for label in range(1, count) if sizes[label] <= most and _around(labels == label, light) < DARKER]
     return np.asarray(255 * np.isin(labels, kept), dtype=np.uint8)
 
 

@@ -23,7 +23,7 @@ from pydantic import Field
 from degradations._area import brightening, proxy, reduced
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._glare import GRID, Ghost, Source, stray_light
-from degradations._light import decode, linear
+from degradations._light import decode, linear, luminance
 from degradations._random import chance, choice, integer, log_uniform, seed, uniform
 from degradations._severity import path, pixels
 from degradations._strips import ByRows, Work, enlarged, whole
@@ -32,6 +32,7 @@ from storage.records import Image, Scene
 AREA = (0.02, 0.10, 0.20, 0.50, 0.80, 0.97)  # share of visibly changed pixels at the borders of the levels
 FLOOR = (0.0, 0.0, 0.0, 0.0, 0.0, 0.08)  # median of the added light: extreme flare is strong in the dark, too
 CAP = (0.03, 0.08, 0.12, 0.2, 0.3, 0.4)  # mean of the added light, where a white picture cannot change
+_PLACES, _CELLS = 12, 16  # drawn for an inserted lamp, of which it takes one; a side of the copy they are judged on
 Kind = Literal["highlight", "inserted", "off_frame", "pattern"]
 _KINDS: tuple[Kind, ...] = ("highlight", "inserted", "off_frame")
 _LAMPS = ((1.0, 0.58, 0.25), (1.0, 0.74, 0.5), (1.0, 0.9, 0.78), (1.0, 0.97, 0.93), (0.82, 0.9, 1.0), (1.0, 0.66, 0.12))
@@ -189,8 +190,8 @@ def _covering(picture: tuple[int, ...], shape: tuple[int, int], short: int) -> t
 def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flare:
     pattern = chance(rng, options.pattern_share) and "flare" in scene.overlays
     found = _highlights(scene.image)
-    kind = choice(rng, _KINDS, (0.5 if found else 0.0, 0.3, 0.2))
-    inserted = (uniform(rng, 0.05, 0.8), uniform(rng, 0.04, 0.96), *_colour(rng))
+    kind = choice(rng, _KINDS, (0.5 if found else 0.0, 0.3, 0.25))
+    inserted = (*_place(rng, scene.image), *_colour(rng))
     outside = (*_outside(rng), *_colour(rng))
     sources = {"highlight": found, "inserted": (inserted,), "off_frame": (outside,), "pattern": ()}[kind]
     return Flare(
@@ -207,7 +208,7 @@ def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flar
         smear=uniform(rng, 0.3, 1) if chance(rng, 0.25) else 0.0,
         aperture_seed=seed(rng),
         core=log_uniform(rng, 0.003, 0.015),
-        falloff=uniform(rng, 1.0, 1.7),
+        falloff=uniform(rng, 0.9, 1.6),
         decay=uniform(rng, 1.2, 3.5),
         shimmer=uniform(rng, 0.3, 0.9),
         streaks=log_uniform(rng, 0.1, 3) if chance(rng, 0.85) else 0.0,
@@ -217,13 +218,21 @@ def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flar
         ghosts=_ghosts(rng) if chance(rng, 0.7) else (),
         anamorphic=log_uniform(rng, 5, 30) if chance(rng, 0.1) else 0.0,
         anamorphic_length=log_uniform(rng, 0.15, 0.8),
-        veil=log_uniform(rng, 0.06, 0.5),
+        veil=log_uniform(rng, 0.12, 1),
         grease=uniform(rng, 0.3, 0.65),
         grease_seed=seed(rng),
         flip_rows=chance(rng, 0.5),
         flip_columns=chance(rng, 0.5),
         pattern_gamma=uniform(rng, 1.8, 2.2) if pattern else 0.0,
     )
+
+
+def _place(rng: np.random.Generator, image: Image) -> tuple[float, float]:
+    """Draw where a lamp is put in: above and where it is bright, as the sun stands in a sky, a lamp near its light."""
+    places = tuple((uniform(rng, 0.04, 0.6), uniform(rng, 0.04, 0.96)) for _ in range(_PLACES))
+    light = cv2.GaussianBlur(luminance(decode(reduced(image, (_CELLS, _CELLS)))), (0, 0), 1)
+    weights = tuple(float(light[int(row * _CELLS), int(column * _CELLS)] + 0.01) ** 3 for row, column in places)
+    return choice(rng, places, weights)
 
 
 def _colour(rng: np.random.Generator) -> tuple[float, float, float]:

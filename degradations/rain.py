@@ -39,6 +39,7 @@ SHUTTER = (1 / 80, 1 / 90, 1 / 105, 1 / 130, 1 / 170, 1 / 230)  # seconds
 ON_LENS = (0.0, 0.0, 5.0, 15.0, 35.0, 90.0)  # drops on the lens beside streaks, per 1024 x 1024
 ON_GLASS = (40.0, 210.0, 480.0, 900.0, 1270.0, 1600.0)  # drops on the glass of `raindrop`
 GLASS_RADIUS = (2.3, 4.4, 5.5, 7.2, 8.2, 8.6)
+FILM = (0.0, 0.0, 0.0, 0.0, 0.08, 0.3)  # of the light, spread by the water between them
 STRUCK = (0.0, 60.0, 180.0, 450.0, 900.0, 1600.0)  # drops that splash, per 1024 x 1024 of near ground
 WETNESS = (0.0, 0.08, 0.15, 0.2, 0.25, 0.3)  # stops
 SKY_FAR = 12.0  # distance of a rainy sky, in reaches
@@ -65,8 +66,8 @@ class Rain:
     inverse depth. reach: 95th percentile of the distance; horizon: row over H. environment: linear RGB of the drops'
     light. glow: of lamps in it, 0 by day. splashes: count; splash_radius: at the nearest point. wetness: stops by
     which ground darkens. pattern: weight of an overlay, 0 to 1; flip: it. drops: count on the glass; drop_radius: its
-    median; drop_spread: of its logarithm; view: of a drop, in shorter sides; defocus: of a drop. event_seed,
-    glass_seed: of the positions.
+    median; drop_spread: of its logarithm; view: of a drop, in shorter sides; defocus: of a drop; film: share of the
+    light that water between the drops spreads, 0 to 1. event_seed, glass_seed: of the positions.
     """
 
     mode: Mode
@@ -94,6 +95,7 @@ class Rain:
     drop_spread: float
     view: float
     defocus: float
+    film: float
     event_seed: int
     glass_seed: int
 
@@ -135,6 +137,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Rai
         drop_spread=uniform(rng, 0.35, 0.6),
         view=uniform(rng, 0.3, 0.6),
         defocus=log_uniform(rng, 2, 10),
+        film=0.0,
         event_seed=seed(rng),
         glass_seed=seed(rng),
     )
@@ -202,6 +205,7 @@ def _wet_glass(frame: Frame, params: Rain, scene: Scene) -> Frame | Work:
         spread=params.drop_spread,
         view=params.view,
         defocus=params.defocus,
+        film=params.film,
         seed=params.glass_seed,
     )
     return refracting(linear(frame.degraded), glass)
@@ -229,6 +233,7 @@ def _on_glass(rng: np.random.Generator, severity: float, rain: Rain) -> Rain:
         drop_radius=path(severity, GLASS_RADIUS) * uniform(rng, 0.8, 1.25),
         drop_spread=uniform(rng, 0.75, 1.0),  # on real panes most drops are specks, and few are large
         defocus=log_uniform(rng, 0.8, 6),
+        film=path(severity, FILM),
     )
 
 

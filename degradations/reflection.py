@@ -4,8 +4,10 @@
 
 in linear light: T is the scene behind the glass, R the mirrored one, defocused by its own depth and doubled by the
 second surface of the glass, g how much brighter its world is, W where the reflection shows, tau and F the Fresnel
-transmission and reflection of both surfaces (n = 1.5). The camera exposes for T: e = 1 / tau, so the clean image is the
-photograph itself; with `auto_exposure` off e = 1 and the clean side is tau T, the scene dimmed by the same glass.
+transmission and reflection of both surfaces (n = 1.5). The camera exposes for all the light: it makes up for what the
+glass takes, e = 1 / tau, so that the clean image is the photograph itself, and for less where the reflection is strong
+and would burn it out (METERED). The clean side is e tau T, what the same exposure shows without the reflection, as
+pairs with and without glass are taken (Wan et al., ICCV 2017, SIR2). With `auto_exposure` off e = 1.
 
 `network_like` mixes as SynNet does (Wen et al., CVPR 2019, Single Image Reflection Removal Beyond Linearity), I = W R +
 (1 - W) T with W a smooth function of both layers, but in linear light and with random instead of trained weights.
@@ -29,7 +31,7 @@ from degradations._contract import Degradation, Frame, Light, Options, Part, Sta
 from degradations._disk import defocus
 from degradations._glass import FEATURES, HIDDEN, ghost_ratio, surface, transmission, weight, weight_field
 from degradations._interior import interior
-from degradations._light import decode, linear, luminance
+from degradations._light import decode, encode, linear, luminance
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
 from degradations._severity import FADE, path
 from degradations._strips import ByRows, Work, enlarged, whole
@@ -40,6 +42,7 @@ AREA = (0.02, 0.10, 0.20, 0.50, 0.80, 0.97)  # share of visibly changed pixels a
 RATIO = (0.03, 0.08, 0.15, 0.3, 0.5, 0.9)  # mean light of the reflection where it shows, over that behind the glass
 PEAK = (0.06, 0.15, 0.25, 0.45, 0.7, 1.1)  # brightest light of the reflection (95th percentile); 1 is white
 OPACITY = (0.12, 0.2, 0.3, 0.42, 0.55, 0.72)  # largest weight of the second scene in the network-like mix
+METERED = (1.0, 1.0, 1.0, 1.0, 0.75, 0.55)  # exposure left by a camera that sees the reflection, too
 SHARPEST = (4.0, 3.5, 3.0, 2.0, 1.0, 0.0)  # px at 1024: radius of the disk, at best
 SPREAD = (4.0, 4.0, 4.0, 4.0, 3.0, 3.0)  # px at 1024: how much larger it may be
 _STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -52,7 +55,7 @@ class ReflectionOptions(Options, frozen=True):
     """What a user may choose.
 
     weight: where reflections show; None draws it. auto_exposure: whether the camera makes up for the light that the
-    glass takes. swap_share: how often another photograph, when it is large enough, stands behind the glass.
+    glass takes and adds. swap_share: how often another photograph, when it is large enough, stands behind the glass.
     """
 
     weight: Weight | None = None
@@ -65,7 +68,8 @@ class Reflection:
     """A pane and what it mirrors.
 
     gain: how much brighter the mirrored world is, 0 none, about 1 to 20 (network_like: its largest weight, 0 to 1).
-    incidence: degrees, 0 to 60. exposure: of the camera, 1 / transmission when it makes up for the glass.
+    incidence: degrees, 0 to 60. exposure: of the camera, 1 / transmission when it makes up for the glass, less where
+    the reflection is strong.
 
     weight: kind of field that says where the reflection shows; cover, softness: level and width of its edge;
     weight_seed: of its clouds; pane: (row, column, height, width, tilt), place in shares of the frame, size in short
@@ -105,10 +109,12 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Ref
     The extent is found level by level, so that it never shrinks: where a brighter reflection would reach its area with
     less of the pane, it stays as bright as that area allows.
     """
-    params, sharpness = _draw(rng, scene, options)
-    small, other = _proxies(params, scene)
+    drawn, sharpness = _draw(rng, scene, options)
+    small, other = _proxies(drawn, scene)
+    params, meters = drawn, options.auto_exposure and drawn.weight != "network_like"
     for at in (*(step for step in _STEPS if step < severity), max(severity, FADE)):
-        params = _solved(_focused(params, at, sharpness), at, scene, small, other)
+        exposure = drawn.exposure * (path(at, METERED) if meters else 1)
+        params = _solved(replace(_focused(params, at, sharpness), exposure=exposure), at, scene, small, other)
     return _faded(params, severity)
 
 
@@ -285,12 +291,13 @@ def _solved(params: Reflection, at: float, scene: Scene, small: Image, other: Li
 
     params.cover is the extent at a lower severity.
     """
-    behind, share = decode(small), path(at, AREA)
+    behind, share = decode(small) * np.float32(_through(params)), path(at, AREA)
     view = _view(params, scene, (small.shape[0], small.shape[1]), other)
     field = weight_field(params, behind, view, scene.segments, short=PROXY)
     layer = view * np.float32(strength(params))
     change = layer - behind if params.weight == "network_like" else layer
-    limit = np.where(change > 0, brightening(small), dimming(small))
+    seen = encode(behind)
+    limit = np.where(change > 0, brightening(seen), dimming(seen))
     needed = (limit / np.maximum(np.abs(change), 1e-6)).min(axis=2)  # of gain * weight, for a visible change
     gain = _brightness(params, at, behind, layer, needed)
     odds = np.clip(needed / gain, 1e-6, 1)

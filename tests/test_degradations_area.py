@@ -34,15 +34,10 @@ def test_moire_touches_as_much_as_its_level_says(preset: str, level: int) -> Non
     assert low <= affected("moire", level, preset=preset, jpeg=0.0) <= high
 
 
-@pytest.mark.parametrize("level", [1, 2, 3, 4])
+@pytest.mark.parametrize("level", [1, 2, 3, 4, 5])
 def test_drops_on_glass_touch_as_much_as_their_level_says(level: int) -> None:
     low, high = BANDS[level - 1]
     assert low <= affected("rain", level, mode="raindrop") <= high
-
-
-def test_the_worst_drops_leave_a_third_of_the_picture_to_be_seen() -> None:
-    """Beyond that nothing of the scene can be told, so level 5 ends below its band."""
-    assert 0.55 <= affected("rain", 5, mode="raindrop") <= 0.75
 
 
 def test_rain_touches_more_of_the_picture_the_harder_it_falls() -> None:

@@ -136,6 +136,17 @@ def test_inserted_lamp_stands_in_both_images_at_the_same_place() -> None:
     assert not added[:60].any()
 
 
+def test_lamps_are_put_in_where_it_is_bright_in_the_upper_part() -> None:
+    image = np.full((192, 256, 3), 40, np.uint8)
+    image[:110, 128:] = 190
+    image[150:] = 220
+    found = [drawn(seed, scene=scene_of(image)) for seed in range(40)]
+    rows, columns = np.array([flare.sources[0][:2] for flare in found if flare.source == "inserted"]).T
+    assert len(rows) > 8
+    assert (rows < 0.6).all()
+    assert (columns > 0.45).mean() > 0.9
+
+
 @pytest.mark.parametrize("source", ["highlight", "off_frame"])
 def test_source_of_the_photograph_or_off_the_frame_leaves_the_clean_image_alone(source: Any) -> None:
     scene = scene_of(photograph())

@@ -183,6 +183,12 @@ def test_a_sky_that_is_clipped_in_places_is_no_lamp() -> None:
     np.testing.assert_allclose(lamp.light, 5.0, rtol=1e-4)
 
 
+def test_a_white_backdrop_around_something_dark_is_no_lamp() -> None:
+    image = np.full((256, 256, 3), 255, np.uint8)
+    image[40:, 60:200] = 30
+    assert len(lamps_of(image, 4.0).places) == 0
+
+
 def test_light_comes_from_where_the_photograph_is_bright_more_often_than_not() -> None:
     image = np.full((120, 180, 3), 40, np.uint8)
     image[60:80, 150:170] = 220

@@ -169,7 +169,7 @@ def test_splashes_are_larger_and_denser_near_the_camera_and_never_in_the_sky() -
 def test_a_drop_shows_the_scene_upside_down() -> None:
     light = np.zeros((400, 400, 3), np.float32)
     light[:200] = 1.0
-    glass = Glass(count=40, radius=30, spread=0.1, view=0.5, defocus=0.0, seed=2)
+    glass = Glass(count=40, radius=30, spread=0.1, view=0.5, defocus=0.0, film=0.0, seed=2)
     seen = refract(light, glass)
     changed = np.abs(seen - light).max(axis=2) > 0.5
     assert changed[:200].any()
@@ -178,8 +178,19 @@ def test_a_drop_shows_the_scene_upside_down() -> None:
     assert np.array_equal(middle, light)
 
 
+def test_a_film_of_water_mixes_in_the_light_around_and_keeps_its_mean() -> None:
+    glass = Glass(count=0, radius=12, spread=0.4, view=0.5, defocus=2.0, film=0.3, seed=2)
+    edge = np.full((256, 256, 3), 0.2, np.float32)
+    edge[:, 128:] = 0.6
+    through = refract(edge, glass)
+    np.testing.assert_allclose(refract(np.full_like(edge, 0.4), glass), 0.4, rtol=1e-5)
+    contrast = float(through[:, 132:150].mean() - through[:, 106:124].mean()) / 0.4
+    assert contrast == pytest.approx(1 - 0.3 * (1 - 0.15), abs=0.1)  # the veil keeps a little of a step
+    assert through.mean() == pytest.approx(0.4, abs=0.02)
+
+
 def test_drops_scale_with_the_image() -> None:
-    glass = Glass(count=60, radius=12, spread=0.4, view=0.5, defocus=2.0, seed=2)
+    glass = Glass(count=60, radius=12, spread=0.4, view=0.5, defocus=2.0, film=0.0, seed=2)
     checker = (np.indices((512, 512)).sum(axis=0) // 64 % 2).astype(np.float32)[..., None].repeat(3, 2)
     large = cv2.resize(checker, (1024, 1024), interpolation=cv2.INTER_NEAREST)
     harms = [float(np.square(refract(image, glass) - image).mean()) for image in (checker, large)]

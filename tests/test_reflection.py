@@ -90,6 +90,22 @@ def test_automatic_exposure_leaves_the_clean_image_alone() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_camera_keeps_the_picture_from_burning_out_behind_a_strong_reflection(seed: int) -> None:
+    bright = np.maximum(photograph(seed=seed), 215)
+    scene = scene_of(bright, photograph(seed=seed + 9))
+    params = drawn(seed, 0.9, scene, weight="fbm")
+    metered = render_params(scene, [(DEGRADATION, params)])
+    exposure = 1 / transmission(params.incidence)
+    fixed = render_params(scene, [(DEGRADATION, dataclasses.replace(params, exposure=exposure))])
+    burnt = [float((pair.degraded.max(axis=2) >= 250).mean()) for pair in (metered, fixed)]
+    assert params.exposure < 0.8 * exposure
+    assert burnt[0] < burnt[1]
+    np.testing.assert_allclose(
+        decode(metered.clean), decode(bright) * params.exposure / exposure, atol=0.006
+    )  # what the same exposure shows without the reflection
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_constants_stay_constant(seed: int) -> None:
     params = everywhere(seed, defocus=6.0, gain=3.0)
     frame = seen_through(params, scene_of(flat(100), flat(180)))

@@ -3,7 +3,7 @@
 Cues, on a copy of short side 144: lower is nearer; the subject, which stands out from what the left, right and top
 borders hold, is nearer (geodesic distance over segments, Wei et al. 2012, doi:10.1007/978-3-642-33712-3_3); what is in
 focus is nearer; haze lightens the dark channel of what is far (He et al. 2009, doi:10.1109/CVPR.2009.5206515); smooth
-bright or blue segments reaching the top edge are sky, infinitely far. A fast guided filter (He and Sun 2015,
+bright or blue segments joined to the top edge are sky, infinitely far. A fast guided filter (He and Sun 2015,
 arXiv:1505.00996) moves borders to the edges at full size.
 
 It is a prior: right on average, wrong on many a photograph, and made for degradations that need a plausible depth, not
@@ -14,18 +14,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import dijkstra
+from scipy.sparse.csgraph import connected_components, dijkstra
 
 from storage.records import Image, Plane
 from tasks.annotators import Annotator
 from tasks.annotators.superpixels import Labels, cut, shrink
 
-BACKEND = "depth_prior-1"
+BACKEND = "depth_prior-2"
 SHORT_SIDE = 144
 SUBJECT, FOCUS, HAZE = 0.5, 0.2, 0.15  # weights beside the position's 1
 CONTRAST = 40.0  # colour distance, in CIELAB, that makes a subject
 STEPS = 4095  # of depth: finer ones hold nothing but grain and make the stored map half as large again
-GUIDE_SIDE, GUIDE_RADIUS, GUIDE_EPS = 288, 6, 2e-3
+GUIDE_SIDE, GUIDE_RADIUS, GUIDE_EPS = 288, 3, 2e-3
 
 Colours = NDArray[np.float64]
 
@@ -92,12 +92,12 @@ def _sky(labels: Labels, colours: Colours, detail: NDArray[np.float64]) -> Plane
         :, 0
     ]
     lightness, blueness = colours[:, 0], -colours[:, 2]
-    is_sky = (
-        (top_share > 0.05)
-        & (centre < 0.45)
-        & (detail < 0.03)
-        & ((lightness > 75) | ((lightness > 30) & (blueness > 8)))
-    )
+    may_be = (centre < 0.45) & (detail < 0.03) & ((lightness > 75) | ((lightness > 30) & (blueness > 8)))
+    pairs = _neighbours(labels)
+    pairs = pairs[may_be[pairs].all(axis=1)]  # a sky goes on between houses
+    graph = csr_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(colours), len(colours)))
+    patch = connected_components(graph, directed=False)[1]
+    is_sky = may_be & np.isin(patch, patch[may_be & (top_share > 0.05)])
     return np.asarray(is_sky.astype(np.float32)[labels])
 
 
