@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from degradations._contract import Frame, Light
 from degradations._strips import ByRows, Work, strips
-from degradations._tables import look_up
 from storage.records import Image, Scene
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # Rec. 709 luminance of linear light
@@ -32,17 +31,17 @@ _DECODE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
 _ENCODE = np.rint(linear_to_srgb(np.arange(65536) / 65535) * 255).astype(np.uint8)
 _OVER = np.maximum((_DECODE - np.float32(0.97)) / np.float32(0.03), 0) ** 2  # how far a code is into clipping, 0 to 1
 NEARLY_WHITE = int(np.argmax(_OVER > 0))  # the first code that is
-_CHUNK = 98304  # values worked on at a time, so that they stay in the cache
 
 
 def decode(image: Image, *, out: Light | None = None) -> Light:
     """Return the linear light, float32 in [0, 1], of a uint8 sRGB image of any shape.
 
-    out: of the shape of `image`; written to and returned if given.
+    out: contiguous, of the shape of `image`; written to and returned if given.
     """
-    if out is None:
-        return np.asarray(cv2.LUT(image, _DECODE), dtype=np.float32).reshape(image.shape)
-    cv2.LUT(image, _DECODE, dst=out)
+    from degradations.kernels import codes
+
+    out = np.empty(image.shape, np.float32) if out is None else out
+    codes.decode(np.ascontiguousarray(image).reshape(-1), _DECODE, out.reshape(-1))
     return out
 
 
@@ -51,20 +50,11 @@ def encode(light: Light, *, out: Image | None = None) -> Image:
 
     out: contiguous, of the shape of `light`; written to and returned if given.
     """
+    from degradations.kernels import codes
+
     out = np.empty(light.shape, np.uint8) if out is None else out
-    flat, codes = np.ascontiguousarray(light).reshape(1, -1), out.reshape(1, -1)
-    for start in range(0, flat.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        look_up(quantised(flat[:, part]), _ENCODE, out=codes[:, part])
+    codes.encode(np.ascontiguousarray(light).reshape(-1), _ENCODE, out.reshape(-1))
     return out
-
-
-def quantised(light: Light) -> NDArray[np.uint16]:
-    """Return `light` (N, M) in [0, 1] as codes of 16 bits; clips, and rounds to the nearest.
-
-    The product is rounded to float32 first, so that 132 of all float32 in [0, 1] go the other way at a tie.
-    """
-    return np.asarray(cv2.addWeighted(light, 65535.0, light, 0.0, 0.0, dtype=cv2.CV_16U))
 
 
 def linear(side: NDArray[Any]) -> Light:

@@ -12,16 +12,12 @@ from functools import cache
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from degradations._contract import Light
-from degradations._counter import GOLDEN, LAST_SHIFT, MULTIPLIERS, SHIFTS, WORD, key
-from degradations._tables import look_up
+from degradations._counter import GOLDEN, MULTIPLIERS, WORD, key
 
 T = TypeVar("T")
-
-_CHUNK = 32768  # words worked on at a time, so that they stay in the cache
 
 
 def generator(seed: int, *path: int) -> np.random.Generator:
@@ -79,30 +75,15 @@ def bits(
     The n-th 64 bits, of which each holds four numbers, lowest first, are mix(key + n G), n from 1. rows: the only ones
     of the field to return; they begin at a multiple of four.
     """
+    from degradations.kernels.counter import fill
+
     first_row, last_row = (0, shape[0]) if rows is None else (rows.start, rows.stop)
     shape = (last_row - first_row, *shape[1:])
     count = math.prod(shape)
     words = np.empty((count + 3) // 4, np.uint64)
     start = key(seed, stream) + first_row * math.prod(shape[1:]) // 4 * GOLDEN
-    for first in range(0, len(words), _CHUNK):
-        part = words[first : first + _CHUNK]
-        offset = np.uint64((start + first * GOLDEN) & WORD)
-        _mix(np.add(_ramp()[: len(part)], offset, out=part))
+    fill(start & WORD, GOLDEN, *MULTIPLIERS, words)
     return words.astype("<u8", copy=False).view("<u2")[:count].reshape(shape)
-
-
-def _mix(words: NDArray[np.uint64]) -> None:
-    """Do to all `words`, in place, what `mix` does to one."""
-    shifted = np.empty_like(words)
-    for shift, multiplier in zip(SHIFTS, MULTIPLIERS, strict=True):
-        words ^= np.right_shift(words, np.uint64(shift), out=shifted)
-        words *= np.uint64(multiplier)
-    words ^= np.right_shift(words, np.uint64(LAST_SHIFT), out=shifted)
-
-
-@cache
-def _ramp() -> NDArray[np.uint64]:
-    return np.arange(1, _CHUNK + 1, dtype=np.uint64) * np.uint64(GOLDEN)
 
 
 def uniform_field(shape: tuple[int, ...], seed: int, *, stream: int = 0) -> Light:
@@ -115,7 +96,12 @@ def gaussian_field(shape: tuple[int, ...], seed: int, *, stream: int = 0, rows: 
 
     rows: as `bits`.
     """
-    return look_up(bits(shape, seed, stream=stream, rows=rows), _gaussian_table())
+    from degradations.kernels.codes import look_up
+
+    codes = bits(shape, seed, stream=stream, rows=rows)
+    out = np.empty(codes.shape, np.float32)
+    look_up(codes.reshape(-1), _gaussian_table(), out.reshape(-1))
+    return out
 
 
 @cache

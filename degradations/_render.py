@@ -1,6 +1,6 @@
 """From a scene and drawn steps to a pair: the parts of all steps in physical order, one decode, one encode."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -102,8 +102,8 @@ def _settled(progress: _Progress, *, clean: bool) -> _Progress:
     degraded, kept = progress.frame.degraded, progress.frame.clean
     if progress.waiting:
         source, degraded = degraded, np.empty(degraded.shape, np.float32)
-        for _, _, rows in strips(source.shape):
-            _work(progress.waiting, source[rows], rows, degraded[rows])
+        for rows, light in _worked(progress.waiting, source):
+            degraded[rows] = light
     elif degraded.dtype == np.uint8:
         degraded = progress.light()
     if clean and kept.dtype == np.uint8:
@@ -133,21 +133,23 @@ def _encoded(progress: _Progress) -> _Progress:
     if source.dtype == np.uint8 and not progress.waiting:
         return progress
     image = np.empty(source.shape, np.uint8)
-    buffer: Light | None = None
-    for _, _, rows in strips(source.shape):
-        buffer = np.empty(source[rows].shape, np.float32) if buffer is None else buffer
-        light = _work(progress.waiting, source[rows], rows, buffer[: rows.stop - rows.start])
+    for rows, light in _worked(progress.waiting, source):
         encode(light, out=image[rows])
     return replace(progress, frame=replace(progress.frame, degraded=image), waiting=())
 
 
-def _work(works: tuple[Work, ...], source: NDArray[Any], rows: slice, out: Light) -> Light:
-    """Return `source`, some rows of light or of a uint8 image, after `works`; all of them write to `out`."""
-    light = decode(source, out=out) if source.dtype == np.uint8 else source
-    for work in works:
-        work(light, rows, out)
-        light = out
-    return light
+def _worked(works: tuple[Work, ...], source: NDArray[Any]) -> Iterator[tuple[slice, Light]]:
+    """Yield strip by strip what becomes of `source`, light or a uint8 image, by `works`: gone with the next strip."""
+    _, _, tallest = next(strips(source.shape))
+    room = np.empty((2, tallest.stop, *source.shape[1:]), np.float32)  # works read one half and write the other
+    for _, _, rows in strips(source.shape):
+        part = source[rows]
+        light = decode(part, out=room[1, : len(part)]) if part.dtype == np.uint8 else part
+        for turn, work in enumerate(works):
+            out = room[turn % 2, : len(part)]
+            work(light, rows, out)
+            light = out
+        yield rows, light
 
 
 def _check_needs(degradation: Degradation, name: str, scene: Scene) -> None:

@@ -17,7 +17,7 @@ from storage.records import Scene
 PIXELS = 2**15  # in a strip: its light takes 384 KB
 
 Work = Callable[[Light, slice, Light], None]
-"""work(light, rows, out) writes to `out` what becomes of `light`, some `rows` of the picture; `out` may be `light`."""
+"""work(light, rows, out) writes to `out` what becomes of `light`, some `rows` of the picture; they share no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,12 @@ def strips(
         bottom = min(height, top + size)
         first = max(0, top - margin)
         yield slice(first, min(height, bottom + margin)), slice(top - first, bottom - first), slice(top, bottom)
+
+
+def widened(small: Light, width: int) -> Light:
+    """Return `small` (h, w) or (h, w, C) enlarged to `width` columns, linearly; kernels do the rows (`between`)."""
+    wide = cv2.resize(small, (width, len(small)), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(wide).reshape(len(small), width, *small.shape[2:])
 
 
 def enlarged(small: Light, rows: slice, shape: tuple[int, ...]) -> Light:

@@ -11,15 +11,13 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Light
-from degradations._light import linear_to_srgb, luminance, quantised, srgb_to_linear
+from degradations._light import linear_to_srgb, luminance, srgb_to_linear
 from degradations._severity import path
 from degradations._strips import Work
-from degradations._tables import look_up
 from storage.records import Image
 
 MEAN = (0.45, 0.34, 0.25, 0.17, 0.11, 0.06)  # of luma, sRGB, at the borders of the levels
@@ -63,36 +61,27 @@ def fit(histogram: NDArray[np.float64], mean: float, deviation: float) -> tuple[
 
 
 def power_table(attenuation: float, gamma: float) -> NDArray[np.float32]:
-    """Return (alpha I)^gamma as linear light by 16-bit linear light, (65536, 1)."""
+    """Return (alpha I)^gamma as linear light by 16-bit linear light, (1, 65536)."""
     curve = (np.float32(attenuation) * _tones()) ** np.float32(gamma)
-    return np.asarray(srgb_to_linear(curve)[:, None], dtype=np.float32)
+    return np.asarray(srgb_to_linear(curve)[None, :], dtype=np.float32)
 
 
 def points_table(curve: Sequence[float]) -> NDArray[np.float32]:
-    """Return a curve as linear light by 16-bit linear light, (65536, 3).
+    """Return a curve as linear light by 16-bit linear light, (3, 65536).
 
     curve: sRGB values at evenly spaced sRGB values, one channel after the other.
     """
     points = np.asarray(curve).reshape(3, -1)
     places = np.linspace(0, 1, points.shape[1])
     channels = [np.interp(_tones(), places, channel).astype(np.float32) for channel in points]
-    return np.stack([srgb_to_linear(channel) for channel in channels], axis=1)
+    return np.stack([srgb_to_linear(channel) for channel in channels])
 
 
-def through(table: NDArray[np.float32]) -> Work:
-    """Return the work that takes light, clipped to [0, 1], through a table (65536, 1), or (65536, 3): one a channel."""
-    columns = [np.ascontiguousarray(column) for column in table.T]
+def through(tables: NDArray[np.float32]) -> Work:
+    """Return the work that takes light, clipped to [0, 1], through one table (1, 65536) or one a channel (3, 65536)."""
+    from degradations.kernels import codes
 
-    def take(light: Light, rows: slice, out: Light) -> None:
-        del rows
-        codes = quantised(light.reshape(1, -1))
-        if len(columns) == 1:
-            look_up(codes, columns[0], out=out.reshape(1, -1))
-        else:
-            planes = [look_up(codes[:, index::3], column) for index, column in enumerate(columns)]
-            cv2.merge(planes, dst=out.reshape(1, -1, 3))
-
-    return take
+    return lambda light, rows, out: codes.curve(light.reshape(-1), tables, out.reshape(-1))
 
 
 @cache

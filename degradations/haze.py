@@ -10,27 +10,20 @@ drawn; the transmission per level, tuned on photographs.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
 
-from degradations._atmosphere import (
-    airlight,
-    distance,
-    koschmieder,
-    layout,
-    overlay_luminance,
-    relit,
-    soften,
-)
+from degradations._atmosphere import SKY, airlight, layout, overlay_luminance, relit, soften
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._fields import fbm
 from degradations._light import linear
 from degradations._random import choice, gaussian_field, log_uniform, seed, uniform
 from degradations._severity import path, pixels
-from degradations._strips import ByRows, Work, enlarged
+from degradations._strips import ByRows, Work, widened
 from storage.records import Scene
 
 Kind = Literal["fog", "haze", "dust", "smog"]
@@ -132,20 +125,24 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Haz
 
 def _veil(frame: Frame, params: Haze, scene: Scene) -> Frame | Work:
     """Let `frame` be seen through the air. Raises AssertionError without depth, which `render` has checked."""
-    colour = relit(frame, params.airlight)
-    density, shape = _density(params, scene), (scene.image.shape[0], scene.image.shape[1])
-    thinned = -np.diag([(nm / 550) ** -params.exponent for nm in WAVELENGTH]).astype(np.float32)
-    sigma = pixels(params.scatter, shape)
-    soft = soften(linear(frame.degraded), sigma) if sigma >= 1 and params.forward > 0 else None
+    from degradations.kernels.air import scattered_forward, through_air
 
-    def through_air(light: Light, rows: slice, out: Light) -> None:
-        depths = cv2.cvtColor(_optical_depth(params, scene, density, rows), cv2.COLOR_GRAY2RGB)
-        transmission = cv2.exp(cv2.transform(depths, thinned, dst=depths), dst=depths)
+    height, width = scene.image.shape[:2]
+    depths = _optical_depths(params, scene)
+    colour = np.tile(relit(frame, params.airlight), width)
+    extinction = np.tile(np.array([(nm / 550) ** -params.exponent for nm in WAVELENGTH], np.float32), width)
+    sigma = pixels(params.scatter, (height, width))
+    is_soft = sigma >= 1 and params.forward > 0
+    soft = widened(soften(linear(frame.degraded), sigma), width) if is_soft else None
+
+    def see(light: Light, rows: slice, out: Light) -> None:
+        depth = depths(rows)
         if soft is not None:
-            light = _forward_scattered(light, enlarged(soft, rows, shape), transmission, params.forward)
-        koschmieder(light, transmission, colour, out)
+            straight, light = light, np.empty_like(light)
+            scattered_forward(straight, depth, soft, params.forward, rows.start, height, light)
+        through_air(light, depth, extinction, colour, out)
 
-    return through_air
+    return see
 
 
 veil = ByRows(_veil, idle=lambda params: params.beta == 0, looks="both")
@@ -153,7 +150,7 @@ veil = ByRows(_veil, idle=lambda params: params.beta == 0, looks="both")
 
 def optical_depth(params: Haze, scene: Scene) -> Light:
     """Return the optical depth of green light, float32 (H, W), >= 0: beta times the path, weighed by the density."""
-    return _optical_depth(params, scene, _density(params, scene), slice(0, scene.image.shape[0]))
+    return _optical_depths(params, scene)(slice(0, scene.image.shape[0]))
 
 
 def _noise(frame: Frame, params: Haze, scene: Scene) -> Frame | Work:
@@ -161,52 +158,49 @@ def _noise(frame: Frame, params: Haze, scene: Scene) -> Frame | Work:
 
     One tile of numbers serves all three channels, which share a part of it as demosaiced ones do: a third of the time.
     """
+    from degradations.kernels.grain import shot_noise
+
     slope = params.noise / 255 * 0.833 / math.sqrt(0.18)  # sRGB codes to light at mid-grey, as shot noise
-    grain = _grain(scene.image.shape[1], params.noise_seed, slope)
-
-    def add_grain(light: Light, rows: slice, out: Light) -> None:
-        _, sigma = cv2.threshold(light, 0, 0, cv2.THRESH_TOZERO)
-        cv2.sqrt(sigma, dst=sigma)
-        if out is not light:
-            np.copyto(out, light)
-        cv2.accumulateProduct(sigma, np.take(grain, range(rows.start, rows.stop), axis=0, mode="wrap"), out)
-
-    return add_grain
+    tile = _grain(params.noise_seed, slope)
+    return lambda light, rows, out: shot_noise(light, tile, rows.start, out)
 
 
 noise = ByRows(_noise, idle=lambda params: params.noise == 0)
 
 
-def _grain(width: int, noise_seed: int, slope: float) -> Light:
+def _grain(noise_seed: int, slope: float) -> Light:
     tile = gaussian_field((NOISE_TILE, NOISE_TILE), noise_seed)
     shifted = [np.roll(tile, (131 * channel, 67 * channel), (0, 1)) for channel in (1, 2, 3)]
-    grain = cv2.merge([cv2.addWeighted(tile, 0.8 * slope, own, 0.6 * slope, 0) for own in shifted])
-    wide = cv2.copyMakeBorder(grain, 0, 0, 0, max(0, width - NOISE_TILE), cv2.BORDER_WRAP)
-    return np.asarray(wide[:, :width])
+    return np.asarray(cv2.merge([cv2.addWeighted(tile, 0.8 * slope, own, 0.6 * slope, 0) for own in shifted]))
 
 
-def _optical_depth(params: Haze, scene: Scene, density: Light, rows: slice) -> Light:
+def _optical_depths(params: Haze, scene: Scene) -> Callable[[slice], Light]:
+    """Return what gives some rows of `optical_depth`."""
+    from degradations.kernels.air import distances, optical_depths
+
     assert scene.depth is not None
-    away = distance(scene.depth[rows], offset=params.offset, far=params.far)
-    if params.falloff != 1:
-        away = np.float32(params.reach) * cv2.pow(away * np.float32(1 / params.reach), params.falloff)
-    if params.layer > 0:
-        height, width = scene.depth.shape
-        middles = (np.arange(height, dtype=np.float32)[rows, None] + np.float32(0.5)) / np.float32(height)
-        away = _within_layer(
-            away, (np.float32(params.horizon) - middles) * np.float32(height / min(height, width)), params.layer
-        )
-    return np.asarray(cv2.multiply(away, enlarged(density, rows, scene.depth.shape), dst=away, scale=params.beta))
+    inverse, rates = np.ascontiguousarray(scene.depth), _rates(params, scene)
+    density = widened(_density(params, scene), inverse.shape[1])
+
+    def depths(rows: slice) -> Light:
+        away = np.empty_like(inverse[rows])
+        distances(inverse[rows], params.offset, params.far, SKY, away)
+        if params.falloff != 1:
+            away = params.reach * cv2.pow(away / np.float32(params.reach), params.falloff)
+        out = np.empty_like(away)
+        optical_depths(away, density, rates, rows.start, params.beta, out)
+        return out
+
+    return depths
 
 
-def _within_layer(away: Light, elevation: Light, layer: float) -> Light:
-    """Return the length of the path inside air whose density falls off by e every `layer` of distance x elevation."""
-    above = int(np.count_nonzero(elevation > 1e-3))  # the upper rows
-    if above == 0:
-        return away
-    rate = elevation[:above] * np.float32(1 / layer)
-    away[:above] = (np.float32(1) - cv2.exp(away[:above] * -rate)) / rate
-    return away
+def _rates(params: Haze, scene: Scene) -> Light:
+    """Return by how much the air thins out along a path of 1, by row: its elevation over the layer's height."""
+    height, width = scene.image.shape[:2]
+    middles = (np.arange(height) + 0.5) / height
+    elevation = (params.horizon - middles) * (height / min(height, width))
+    rates = np.where((params.layer > 0) & (elevation > 1e-3), elevation / max(params.layer, 1e-9), 0)
+    return rates.astype(np.float32)
 
 
 def _density(params: Haze, scene: Scene) -> Light:
@@ -222,11 +216,6 @@ def _density(params: Haze, scene: Scene) -> Light:
     density = cv2.resize(density, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width)
     density *= np.float32(1) + np.float32(params.pattern) * (pattern / np.float32(max(pattern.mean(), 0.05)) - 1)
     return np.asarray(density)
-
-
-def _forward_scattered(light: Light, soft: Light, transmission: Light, forward: float) -> Light:
-    share = (np.float32(1) - cv2.extractChannel(transmission, 1)) * np.float32(forward)
-    return np.asarray(cv2.blendLinear(soft, light, share, np.float32(1) - share))
 
 
 def _tinted(colour: tuple[float, float, float], kind: Kind, strength: float) -> tuple[float, float, float]:

@@ -197,9 +197,10 @@ def _develop(frame: Frame, params: LowLight, scene: Scene) -> Frame | Work:
     crush = through(_toe_table(params.toe)) if params.toe else None
 
     def bring_back(light: Light, rows: slice, out: Light) -> None:
-        cv2.transform(light, gains, dst=out)
-        if crush is not None:
-            crush(out, rows, out)
+        if crush is None:
+            cv2.transform(light, gains, dst=out)
+        else:
+            crush(cv2.transform(light, gains), rows, out)
 
     return bring_back
 
@@ -211,9 +212,9 @@ develop = ByRows(
 
 
 def _toe_table(toe: float) -> Light:
-    """Return x^2 (1 + toe) / (x + toe) by 16-bit x, (65536, 1): 0 and 1 stay, what is below `toe` falls faster."""
+    """Return x^2 (1 + toe) / (x + toe) by 16-bit x, (1, 65536): 0 and 1 stay, what is below `toe` falls faster."""
     light = np.arange(65536, dtype=np.float32) * np.float32(1 / 65535)
-    return np.asarray(light * light * np.float32(1 + toe) / (light + np.float32(toe)))[:, None]
+    return np.asarray(light * light * np.float32(1 + toe) / (light + np.float32(toe)))[None, :]
 
 
 def _sensor_of(params: LowLight) -> Sensor:

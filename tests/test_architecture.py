@@ -24,7 +24,19 @@ FILES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py")
 BELOW = {"storage": (), "degradations": ("storage",), "filters": ("storage",), "training": ("storage",)}
 BELOW |= {"tasks": ("storage", "degradations", "filters", "training")}
 BELOW |= {"flows": ("storage", "degradations", "filters", "training", "tasks")}
-HEAVY = {"torch", "open_clip", "sam2", "transformers", "diffusers", "peft", "timm", "torchvision", "webdataset"}
+HEAVY = {
+    "torch",
+    "open_clip",
+    "sam2",
+    "transformers",
+    "diffusers",
+    "peft",
+    "timm",
+    "torchvision",
+    "webdataset",
+    "numba",
+}
+COMPILER = "degradations/_compiled.py"  # which only kernels import
 LONGEST = 450  # lines; most files are under 150
 PROGRAMS = ("tasks/watchdog.py", "tasks/unpickle.py")  # processes of their own, which speak by standard output
 
@@ -110,10 +122,43 @@ def test_heavy_libraries_are_imported_where_they_are_used():
     def early(path):
         core = named(path).startswith(("training/", "degradations/batched/"))  # torch is what they are made of; nothing
         # that starts fast imports them
-        heavy = HEAVY - {"torch"} if core else HEAVY
+        heavy = HEAVY - {"torch"} if core else HEAVY - ({"numba"} if named(path) == COMPILER else set())
         return [found for found in imported(at_module_level(tree(path).body)) if found[1].split(".")[0] in heavy]
 
     assert offenders(early) == []
+
+
+def test_kernels_are_imported_where_they_are_used():
+    def early(path):
+        within = named(path).startswith("degradations/kernels/")
+        modules = imported(at_module_level(tree(path).body))
+        return [] if within else [item for item in modules if "kernels" in item[1] or "_compiled" in item[1]]
+
+    assert offenders(early) == []
+
+
+def test_what_a_kernel_is_made_of_lies_beside_it():  # its machine code is kept under the digest of that folder
+    def elsewhere(path):
+        known = ("numpy", "typing", "degradations._compiled", "degradations._contract", "degradations.kernels")
+        within = named(path).startswith("degradations/kernels/")
+        return [item for item in imported(tree(path).body) if within and not item[1].startswith(known)]
+
+    assert offenders(elsewhere) == []
+
+
+def test_kernels_call_no_function_of_the_c_library_and_keep_the_order_of_sums():
+    exact = {"np.sqrt", "np.empty", "np.zeros", "np.arange", "np.float32", "np.int32", "np.int64", "np.uint16"}
+    exact |= {"np.uint32", "np.uint64"}
+
+    def inexact(path):
+        if not named(path).startswith("degradations/kernels/"):
+            return []
+        sums = [node for node in ast.walk(tree(path)) if isinstance(node, ast.BinOp)]
+        powers = [(node.lineno, "**") for node in sums if isinstance(node.op, ast.Pow)]
+        return powers + [item for item in calls(path) if item[1].startswith(("np.", "math.")) and item[1] not in exact]
+
+    assert offenders(inexact) == []
+    assert "fastmath=" not in (ROOT / COMPILER).read_text(encoding="utf-8")
 
 
 def test_the_command_line_imports_commands_when_they_run():

@@ -1,0 +1,57 @@
+"""Between codes and light by tables, one value at a time: sRGB codes, 16-bit codes of light, curves."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from degradations._compiled import compiled, inlined
+from degradations._contract import Light
+
+_BLACK, _WHITE, _STEPS = np.float32(0), np.float32(1), np.float32(65535)
+_NEAREST = np.float32(1.5 * 2**23)  # adding it leaves no fraction: rounds to the nearest, ties to even
+_LENGTH = 3 * 1365  # values at a time, so that their codes stay in the fastest cache
+
+
+@inlined
+def quantise(light: Light, out: NDArray[Any]) -> None:
+    """Write the nearest of 65536 codes to each of `light`, clipped to [0, 1], to `out`."""
+    for value in range(light.size):
+        out[value] = np.int32((min(max(light[value], _BLACK), _WHITE) * _STEPS + _NEAREST) - _NEAREST)
+
+
+@compiled("void(u1[::1], f4[::1], f4[::1])")
+def decode(codes: NDArray[np.uint8], table: Light, out: Light) -> None:
+    """Write `table[codes]` to `out`, all (N,) but `table`, (256,)."""
+    for value in range(codes.size):
+        out[value] = table[codes[value]]
+
+
+@compiled("void(f4[::1], u1[::1], u1[::1])")
+def encode(light: Light, table: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Write to `out` (N,) what `table` (65536,) holds for the 16-bit code of `light` (N,), which it clips to [0, 1]."""
+    codes = np.empty(_LENGTH, np.uint16)
+    for start in range(0, light.size, _LENGTH):
+        part, written = light[start : start + _LENGTH], out[start : start + _LENGTH]
+        quantise(part, codes)
+        for value in range(part.size):
+            written[value] = table[codes[value]]
+
+
+@compiled("void(f4[::1], f4[:, ::1], f4[::1])")
+def curve(light: Light, tables: Light, out: Light) -> None:
+    """Write `light` (N,), clipped to [0, 1], through the tables (1 or 3, 65536) of its channels in turn to `out`."""
+    codes, flat = np.empty(_LENGTH, np.uint32), tables.reshape(-1)
+    places = (np.arange(_LENGTH) % len(tables) * 65536).astype(np.uint32)  # where the table of a channel begins
+    for start in range(0, light.size, _LENGTH):
+        part, written = light[start : start + _LENGTH], out[start : start + _LENGTH]
+        quantise(part, codes)
+        for value in range(part.size):
+            written[value] = flat[codes[value] + places[value]]
+
+
+@compiled("void(u2[::1], f4[::1], f4[::1])")
+def look_up(codes: NDArray[np.uint16], table: Light, out: Light) -> None:
+    """Write `table[codes]` to `out`, all (N,) but `table`, (65536,)."""
+    for value in range(codes.size):
+        out[value] = table[codes[value]]

@@ -1,0 +1,117 @@
+"""Kernels against NumPy: the same equations, slow and in float64."""
+
+import numpy as np
+import pytest
+
+from degradations import _light
+from degradations._atmosphere import SKY
+from degradations._compiled import compiled
+from degradations._counter import GOLDEN, MULTIPLIERS, WORD, mix
+from degradations._random import generator
+from degradations.kernels import air, codes, counter, grain
+from degradations.kernels._exponential import decay
+
+H, W = 5, 37  # no multiple of any vector
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    """Return float32 in [0, 1)."""
+    bits = generator(seed).bit_generator.random_raw(int(np.prod(shape))) >> 40
+    return (bits * 2.0**-24).astype(np.float32).reshape(shape)
+
+
+def lying(small: np.ndarray, top: int, rows: int, height: int) -> np.ndarray:
+    """Return rows of `small` enlarged linearly to `height`."""
+    at = np.clip((np.arange(top, top + rows) + 0.5) * len(small) / height - 0.5, 0, len(small) - 1)
+    first = at.astype(int)
+    second = np.minimum(first + 1, len(small) - 1)
+    share = (at - first).reshape(-1, *[1] * (small.ndim - 1))
+    return small[first] * (1 - share) + small[second] * share
+
+
+@compiled("void(f4[::1], f4[::1])")
+def decayed(x: np.ndarray, out: np.ndarray) -> None:
+    """Write exp(-x)."""
+    for place in range(x.size):
+        out[place] = decay(x[place])
+
+
+def test_decay_is_the_exponential_as_exactly_as_it_says():
+    x = np.concatenate([np.linspace(0, 1, 100_001), np.linspace(0, 87, 100_001)]).astype(np.float32)
+    found = np.empty_like(x)
+    decayed(x, found)
+    error = np.abs(found * np.exp(x.astype(np.float64)) - 1)
+    assert found[0] == 1
+    assert (error < 3e-7 + 8e-8 * x).all()
+    far = np.array([87.5, 1e3, 1e30, np.inf], np.float32)
+    left = np.empty_like(far)
+    decayed(far, left)
+    assert ((left >= 0) & (left < 2e-38)).all()
+
+
+def test_distance_is_that_of_the_inverse_depth_and_far_in_the_sky():
+    depth, found = numbers(H, W) ** 3, np.empty((H, W), np.float32)
+    air.distances(depth, 0.1, 20.0, SKY, found)
+    away = 1.1 / (depth.astype(np.float64) + 0.1)
+    away += np.maximum(1 - depth / SKY, 0) * (20 - away)
+    np.testing.assert_allclose(found, np.minimum(away, 20), rtol=1e-5)
+
+
+def test_optical_depth_is_beta_times_path_times_density():
+    away, density = 1 + 20 * numbers(H, W), 0.5 + numbers(4, W, seed=1)
+    rates = np.array([0, 0, 0.5, 0.2, 0.01, 0, 1e-3, 0], np.float32)
+    found = np.empty((H, W), np.float32)
+    air.optical_depths(away, density, rates, 2, 0.3, found)
+    rate = rates[2:7, None].astype(np.float64)
+    path = np.where(rate > 0, -np.expm1(-away * rate) / np.where(rate > 0, rate, 1), away)
+    np.testing.assert_allclose(found, 0.3 * path * lying(density, 2, H, 8), rtol=1e-4)
+
+
+def test_light_goes_through_air_as_koschmieder_says():
+    light, depths, found = numbers(H, W, 3), 4 * numbers(H, W, seed=1), np.empty((H, W, 3), np.float32)
+    extinction, colour = np.array([0.8, 1, 1.2], np.float32), np.array([0.5, 0.6, 0.7], np.float32)
+    air.through_air(light, depths, np.tile(extinction, W), np.tile(colour, W), found)
+    t = np.exp(-depths[..., None].astype(np.float64) * extinction)
+    np.testing.assert_allclose(found, light * t + colour * (1 - t), atol=1e-6)
+
+
+def test_what_is_scattered_forward_arrives_soft():
+    light, depths, soft = numbers(H, W, 3), 4 * numbers(H, W, seed=1), numbers(3, W, 3, seed=2)
+    found = np.empty_like(light)
+    air.scattered_forward(light, depths, soft, 0.4, 3, 9, found)
+    share = 0.4 * (1 - np.exp(-depths[..., None].astype(np.float64)))
+    np.testing.assert_allclose(found, light * (1 - share) + lying(soft, 3, H, 9) * share, atol=1e-6)
+
+
+def test_shot_noise_grows_with_the_root_of_light_and_repeats_its_tile():
+    light, tile, found = numbers(H, W, 3) - np.float32(0.1), numbers(16, 16, 3, seed=1), np.empty((H, W, 3), np.float32)
+    grain.shot_noise(light, tile, 14, found)
+    wide = np.tile(tile, (3, 3, 1))[14 : 14 + H, :W]
+    np.testing.assert_allclose(found, light + np.sqrt(np.maximum(light, 0)) * wide, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4096, 10_000])
+def test_codes_and_light_are_looked_up_value_by_value(size):
+    image = (numbers(size) * 256).astype(np.uint8)
+    light = _light.decode(image)
+    np.testing.assert_allclose(light, _light.srgb_to_linear(image / 255), atol=1e-7)
+    assert np.array_equal(_light.encode(light), image)
+
+
+def test_light_beyond_black_and_white_is_clipped():
+    light = np.array([-1e9, -0.1, 0, 1, 1.1, 1e9, np.inf, -np.inf], np.float32)
+    assert _light.encode(light).tolist() == [0, 0, 0, 255, 255, 255, 255, 0]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_curve_takes_every_channel_through_its_own_table(channels):
+    light, tables, found = numbers(3 * 2000), numbers(channels, 65536, seed=1), np.empty(6000, np.float32)
+    codes.curve(light, tables, found)
+    places = np.rint(light * np.float32(65535)).astype(int)
+    assert np.array_equal(found, tables[np.arange(6000) % channels, places])
+
+
+def test_a_field_counts_as_its_definition_says():
+    start, found = WORD - 3, np.empty(9, np.uint64)  # the counter passes 2^64
+    counter.fill(start, GOLDEN, *MULTIPLIERS, found)
+    assert found.tolist() == [mix((start + n * GOLDEN) & WORD) for n in range(1, 10)]
