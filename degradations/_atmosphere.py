@@ -72,7 +72,9 @@ def airlight(image: Image, inverse_depth: Plane, *, percentile: float, chroma: f
     far = light[away <= np.percentile(away, 20)]
     bright = far[luminance(far[None])[0] >= np.percentile(luminance(far[None]), percentile - 5)].mean(axis=0)
     level = float(luminance(bright[None, None])[0, 0])
-    around = float(luma.mean() if is_night(image) else np.percentile(luma, 95))  # air is lit by what lights the scene
+    around = min(
+        float(np.percentile(luma, 95)), 2 * float(luma.mean())
+    )  # air is lit by what lights the scene, not a lamp
     floor = max(0.75 * around, min(DAY[0], max(0.05, 1.5 * around)))
     colour = 1 + chroma * (bright / max(level, 1e-3) - 1)
     target = float(np.clip(level, floor, DAY[1]))

@@ -107,7 +107,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Rai
     offset = log_uniform(rng, 0.05, 0.2)
     shape = layout(scene.depth, offset=offset)
     colour = airlight(scene.image, scene.depth, percentile=uniform(rng, 90, 97), chroma=uniform(rng, 0.03, 0.15))
-    brightness = uniform(rng, 0.8, 0.95)  # a drop's share of the environment's light (Garg and Nayar: 0.94)
+    brightness = uniform(rng, 0.9, 0.98)  # a drop's share of the environment's light (Garg and Nayar: 0.94)
     brightness *= 0.35 if drawn == "night" else 1.0  # lamps do the rest
     metres = log_uniform(rng, 1.5, 6)
     has_drops = chance(rng, 0.4)

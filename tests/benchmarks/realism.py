@@ -1,14 +1,19 @@
 # ruff: noqa: T201  it prints its results
 """Can a classifier tell our degraded photographs from real ones, and more easily than it tells plain ones?
 
-    python tests/benchmarks/realism.py [--photographs 24] [--side 768] [--types haze rain ...]
+    python tests/benchmarks/realism.py [--photographs 24] [--side 768] [--types haze rain] [--draws 3] [--levels 1 3]
+        [--matched] [--by light]
 
 For each type, pictures made from clean photographs (ours; plain ones of `plain_degradations` from the same photographs
 at the same severities; the clean ones themselves) are set against the real ones, all at one size and through one JPEG.
 A logistic regression on `natural_statistics` of patches is trained to tell them apart, folds split by picture, and
-scored by picture: AUC 0.5 is indistinguishable, 1 is told without fail. Intervals are 90 %, from resampling pictures;
-the floor is one half of the real pictures against the other. Content differs between the sets, so 0.5 is out of reach;
-the comparison that counts is ours against plain, from the same photographs. Needs scikit-learn and the photographs.
+scored by picture: AUC 0.5 is indistinguishable, 1 is told without fail. What is drawn anew is trained and scored anew,
+and the AUC is the mean of the draws. Intervals are 90 %, from resampling real pictures and photographs, the same for
+all draws and both ways of degrading; the floor is one half of the real pictures against the other. Content differs
+between the sets, so 0.5 is out of reach; the comparison that counts is ours against plain, from the same photographs.
+With --matched the photographs are those whose tones and saturation are nearest to the real ones', in turn, so that
+evening is set against evening; with --by light the statistics are those of `light_statistics`.
+Needs scikit-learn and the photographs.
 """
 
 import argparse
@@ -16,9 +21,11 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from light_statistics import around_light
 from natural_statistics import statistics
 from plain_degradations import PLAIN, plain
 from rendered import evenly, photographs, read, scene_of
@@ -39,26 +46,52 @@ RESAMPLES = 400
 Patches = list[dict[str, float]]  # of one picture
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One photograph to degrade. other: what reflects in the glass. severity: in [0, 1]. by: which statistics."""
+
+    name: str
+    file: Path
+    other: Path
+    side: int
+    severity: float
+    seed: int
+    by: str
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How well two sets are told apart: the scores of their pictures, held out."""
+    """How well two sets are told apart, in one draw: the scores of their pictures, held out."""
 
     real: np.ndarray
     made: np.ndarray
 
-    def auc(self, rng: np.random.Generator | None = None) -> float:
-        """Return the area under the curve, of the pictures or of a resample of them."""
-        real, made = self.real, self.made
-        if rng is not None:
-            real, made = (scores[rng.integers(0, len(scores), len(scores))] for scores in (real, made))
-        difference = real[:, None] - made[None, :]
+    def auc(self, real: Any = ..., made: Any = ...) -> float:
+        """Return the area under the curve, of all pictures or of those chosen."""
+        difference = self.real[real][..., :, None] - self.made[made][..., None, :]
         return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
 
-    def interval(self) -> str:
-        """Return the AUC and its 90 % interval in words."""
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The comparisons of all draws of one way of making pictures."""
+
+    draws: tuple[Comparison, ...]
+
+    def auc(self, real: Any = ..., made: Any = ...) -> float:
+        """Return the mean AUC of the draws, of all pictures or of those chosen."""
+        return float(np.mean([draw.auc(real, made) for draw in self.draws]))
+
+    def resampled(self) -> np.ndarray:
+        """Return the AUC of RESAMPLES choices of pictures, the same for every way of making them."""
         rng = np.random.Generator(np.random.PCG64(0))
-        low, high = np.quantile([self.auc(rng) for _ in range(RESAMPLES)], (0.05, 0.95))
-        return f"{self.auc():.2f} ({low:.2f}-{high:.2f})"
+        sizes = len(self.draws[0].real), len(self.draws[0].made)
+        return np.array([self.auc(*(rng.integers(0, size, size) for size in sizes)) for _ in range(RESAMPLES)])
+
+    def __str__(self) -> str:
+        low, high = np.quantile(self.resampled(), (0.05, 0.95))
+        each = "/".join(f"{draw.auc():.2f}" for draw in self.draws)
+        return f"{self.auc():.2f} ({low:.2f}-{high:.2f})" + (f" [{each}]" if len(self.draws) > 1 else "")
 
 
 def main() -> None:
@@ -67,25 +100,79 @@ def main() -> None:
     parser.add_argument("--photographs", type=int, default=24)
     parser.add_argument("--side", type=int, default=768)
     parser.add_argument("--types", nargs="+", default=sorted(PLAIN))
+    parser.add_argument("--draws", type=int, default=1)
+    parser.add_argument("--matched", action="store_true", help="take photographs of like tones")
+    parser.add_argument("--by", choices=("patches", "light"), default="patches")
+    parser.add_argument("--levels", type=int, nargs=2, default=(1, 3), help="middle of one to end of other")
     options = parser.parse_args()
-    clean = evenly(sorted((photographs() / "clean").iterdir()), options.photographs)
+    everything = sorted((photographs() / "clean").iterdir())
+    files = everything if options.matched else evenly(everything, options.photographs)
     print("type real | ours plain clean floor: AUC (90 %) | share of resamples in which ours is the harder to tell")
-    for name in options.types:
-        real = sorted((photographs() / "real" / name).iterdir())
-        jobs = [(name, file, clean[(5 * i + 7) % len(clean)], options.side, i) for i, file in enumerate(clean)]
-        with ProcessPoolExecutor(2) as pool:
-            made = list(pool.map(_made, jobs))
-            true = list(pool.map(_real, [(file, options.side) for file in real]))
-        _report(name, true, *(list(group) for group in zip(*made, strict=True)))
+    with ProcessPoolExecutor(2) as pool:
+        untouched = _as_they_are(pool, files, options)
+        for name in options.types:
+            true = _as_they_are(pool, _files(name), options)
+            chosen = range(len(files))
+            if options.matched:
+                toned = [_as_they_are(pool, some, options, by="patches") for some in (_files(name), files)]
+                chosen = _nearest(*toned, options.photographs)
+            clean = [files[index] for index in chosen]
+            draws = [list(pool.map(_made, _jobs(name, clean, options, draw))) for draw in range(options.draws)]
+            _report(
+                name,
+                true,
+                *([[made[way] for made in draw] for draw in draws] for way in (0, 1)),
+                [untouched[index] for index in chosen],
+            )
 
 
-def _report(name: str, real: list[Patches], ours: list[Patches], plains: list[Patches], clean: list[Patches]) -> None:
-    told = [compared(real, group) for group in (ours, plains, clean)]
-    rng = np.random.Generator(np.random.PCG64(1))
-    better = np.mean([told[0].auc(rng) < told[1].auc(rng) for _ in range(RESAMPLES)])
-    columns = " ".join(each.interval() for each in told)
-    print(f"{name} {len(real)} | {columns} {_floor(real)} | {better:.2f}", flush=True)
-    print(f"    ours {_farthest(real, ours)}\n    plain {_farthest(real, plains)}", flush=True)
+def _as_they_are(
+    pool: ProcessPoolExecutor, files: list[Path], options: argparse.Namespace, by: str | None = None
+) -> list[Patches]:
+    return list(pool.map(_measured, [(file, options.side, by or options.by) for file in files]))
+
+
+def _nearest(real: list[Patches], clean: list[Patches], count: int) -> list[int]:
+    """Return which of `clean` are the nearest to each of `real` in turn, none twice, in order."""
+    names = [*(f"tone_{index}" for index in range(5)), "saturation"]
+    points = np.array([[np.mean([patch[key] for patch in patches]) for key in names] for patches in [*real, *clean]])
+    points = points / points.std(axis=0)
+    distances = np.linalg.norm(points[len(real) :, None] - points[None, : len(real)], axis=2)
+    chosen: list[int] = []
+    for turn in range(count):
+        order = np.argsort(distances[:, turn % len(real)]).tolist()
+        chosen.append(next(index for index in order if index not in chosen))
+    return sorted(chosen)
+
+
+def _files(name: str) -> list[Path]:
+    return sorted((photographs() / "real" / name).iterdir())
+
+
+def _jobs(name: str, clean: list[Path], options: argparse.Namespace, draw: int) -> list[Job]:
+    """Return what to make, severities in no order among the photographs; each draw has other partners."""
+    low, high = (options.levels[0] - 0.5) / 5, options.levels[1] / 5
+    return [
+        Job(
+            name=name,
+            file=file,
+            other=clean[(5 * index + 7 + draw) % len(clean)],
+            side=options.side,
+            severity=low + (high - low) * (index * 0.618 % 1),
+            seed=index + 1000 * draw,
+            by=options.by,
+        )
+        for index, file in enumerate(clean)
+    ]
+
+
+def _report(
+    name: str, real: list[Patches], ours: list[list[Patches]], plains: list[list[Patches]], clean: list[Patches]
+) -> None:
+    told = [Told(tuple(compared(real, made) for made in draws)) for draws in (ours, plains, [clean])]
+    harder = np.mean(told[0].resampled() < told[1].resampled())
+    print(f"{name} {len(real)} | {' '.join(map(str, told))} {_floor(real)} | {harder:.2f}", flush=True)
+    print(f"    ours {_farthest(real, ours[0])}\n    plain {_farthest(real, plains[0])}", flush=True)
 
 
 def compared(real: list[Patches], made: list[Patches]) -> Comparison:
@@ -126,18 +213,21 @@ def _farthest(real: list[Patches], made: list[Patches]) -> str:
     return f"mean KS {np.mean([value for value, _ in found]):.2f}; {worst}"
 
 
-def _made(job: tuple[str, Path, Path, int, int]) -> tuple[Patches, Patches, Patches]:
-    name, file, other, side, index = job
+def _made(job: Job) -> tuple[Patches, Patches]:
     cv2.setNumThreads(1)
-    scene = scene_of(file, other, side)
-    severity = 0.1 + 0.5 * (index * 0.618 % 1)  # levels 1 to 3, as most real ones; no order among the photographs
-    ours = render(scene, draw(name, severity, scene, seed=index)).degraded
-    return _patches(ours), _patches(plain(name, scene, severity, index)), _patches(scene.image)
+    scene = scene_of(job.file, job.other, job.side)
+    ours = render(scene, draw(job.name, job.severity, scene, seed=job.seed)).degraded
+    return _statistics(ours, job.by), _statistics(plain(job.name, scene, job.severity, job.seed), job.by)
 
 
-def _real(job: tuple[Path, int]) -> Patches:
+def _measured(job: tuple[Path, int, str]) -> Patches:
+    file, side, by = job
     cv2.setNumThreads(1)
-    return _patches(read(*job))
+    return _statistics(read(file, side), by)
+
+
+def _statistics(image: Image, by: str) -> Patches:
+    return [around_light(image)] if by == "light" else _patches(image)
 
 
 def _patches(image: Image) -> Patches:
