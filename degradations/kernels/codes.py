@@ -9,7 +9,7 @@ from degradations._compiled import compiled, inlined
 from degradations._contract import Light
 
 _BLACK, _WHITE, _STEPS = np.float32(0), np.float32(1), np.float32(65535)
-_NEAREST = np.float32(1.5 * 2**23)  # adding it leaves no fraction: rounds to the nearest, ties to even
+_NEAREST = np.float32(0xC00000)  # 1.5 times 2^23: adding it leaves no fraction: rounds to the nearest, ties to even
 _LENGTH = 3 * 1365  # values at a time, so that their codes stay in the fastest cache
 
 
