@@ -20,6 +20,7 @@ is, so that the affected area is the one that the level names.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import cv2
@@ -32,7 +33,7 @@ from degradations._fields import lattice
 from degradations._light import LUMA
 from degradations._random import chance, choice, integer, log_uniform, seed, uniform
 from degradations._severity import path
-from degradations._strips import ByRows, Work, enlarged, strips
+from degradations._strips import ByRows, Work, widened
 from storage.records import Image, Scene
 
 Layout = Literal["rgb", "bgr", "pentile", "delta"]
@@ -145,25 +146,14 @@ def _recapture(frame: Frame, params: Moire, scene: Scene) -> Frame | Work:
     """Let a camera see `frame` on a screen, or blend a pattern with it."""
     if params.blend:
         return _blended(params, scene)
+    from degradations.kernels.moire import emit, screen
+
     shape = scene.image.shape[0], scene.image.shape[1]
     mask = region(params, shape)
-    gain = _patterned(params, shape, mask)
-    shade, white = _shading(params, mask.shape), np.diag(np.asarray(params.white, np.float32))
-    for _, _, rows in strips(mask.shape):
-        part, look = gain[rows], cv2.cvtColor(mask[rows], cv2.COLOR_GRAY2RGB)
-        cv2.add(part, look, dst=part)
-        cv2.multiply(part, cv2.cvtColor(shade[rows], cv2.COLOR_GRAY2RGB), dst=part)
-        cv2.transform(part, white, dst=part)
-        cv2.subtract(part, look, dst=part)
-        np.add(part, np.float32(1), out=part)
-        np.multiply(part, np.float32(1 - params.lift), out=part)
-    lift = (params.lift, params.lift, params.lift, 0.0)
-
-    def emit(light: Light, rows: slice, out: Light) -> None:
-        cv2.multiply(light, enlarged(gain, rows, shape), dst=out)
-        cv2.add(out, lift, dst=out)
-
-    return emit
+    gain, white = np.empty((3, *mask.shape), np.float32), np.asarray(params.white, np.float32)
+    screen(_patterned(params, shape, mask), mask, *_shading(params, mask.shape), white, params.lift, gain)
+    wide = widened(_merged(gain), shape[1])
+    return lambda light, rows, out: emit(light, wide, params.lift, rows.start, shape[0], out)
 
 
 recapture = ByRows(_recapture, idle=lambda params: params.contrast == 0)
@@ -179,71 +169,66 @@ def copy(frame: Frame, params: Moire, scene: Scene) -> Frame:
 
 def pattern(params: Moire, shape: tuple[int, int]) -> Light:
     """Return P at half the density, (ceil(H/2), ceil(W/2), 3): in the masked area mean 0, RMS `contrast`."""
-    return _patterned(params, shape, region(params, shape))
+    return _merged(_patterned(params, shape, region(params, shape)))
 
 
 def _patterned(params: Moire, shape: tuple[int, int], mask: Light) -> Light:
-    total = beats(params, shape)
-    mean, covariance = _moments(total, mask)
+    """Return the planes of P, (3, h, w)."""
+    from degradations.kernels.moire import beats, coloured
+
+    total, sums = np.empty((4, *mask.shape), np.float32), np.zeros((4, 4, mask.shape[1]), np.float32)
+    scale = 1024 / min(shape)
+    beats(_tiles(params), _grids(params), _axis(shape[0], scale), _axis(shape[1], scale), mask, total, sums)
+    mean, covariance = _moments(sums.sum(axis=2, dtype=np.float64))
     colours = _saturation(params.saturation).astype(np.float64)
     power = float(np.trace(colours @ covariance @ colours.T)) / 3
     scaled = colours * (params.contrast / max(power, 1e-12) ** 0.5)
-    matrix = np.column_stack((scaled, -scaled @ mean)).astype(np.float32)
-    for _, _, rows in strips(mask.shape):
-        part = total[rows]
-        cv2.transform(part, matrix, dst=part)
-        cv2.multiply(part, cv2.cvtColor(mask[rows], cv2.COLOR_GRAY2RGB), dst=part)
-        np.maximum(part, np.float32(-0.95), out=part)
-    return total
+    out = np.empty((3, *mask.shape), np.float32)
+    coloured(total, mask, np.column_stack((scaled, -scaled @ mean)).astype(np.float32), out)
+    return out
 
 
-def _moments(total: Light, mask: Light) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean (3,) and the covariance (3, 3) of `total` (h, w, 3), weighted by `mask` (h, w)."""
-    weight, sums, products = 1e-9, np.zeros(3), np.zeros((3, 3))
-    for _, _, rows in strips(mask.shape):
-        flat = total[rows].reshape(-1, 3)
-        weighed = cv2.multiply(total[rows], cv2.cvtColor(mask[rows], cv2.COLOR_GRAY2RGB)).reshape(-1, 3)
-        weight += float(cv2.sumElems(mask[rows])[0])
-        sums += cv2.sumElems(weighed.reshape(-1, 1, 3))[:3]
-        products += flat.T @ weighed
-    mean = sums / weight
-    return mean, products / weight - np.outer(mean, mean)
+def _merged(planes: Light) -> Light:
+    return np.asarray(cv2.merge(list(planes))).reshape(*planes.shape[1:], 3)
 
 
-def beats(params: Moire, shape: tuple[int, int]) -> Light:
-    """Return the sum of all grids' beats, (ceil(H/2), ceil(W/2), 3), of no particular mean or contrast."""
-    total = np.zeros((-(-shape[0] // BLOCK), -(-shape[1] // BLOCK), 3), np.float32)
+def _moments(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean (3,) and the covariance (3, 3) of three channels, from the sums of `beats`."""
+    upper = np.triu(sums) / (sums[3, 3] + 1e-9)
+    mean, products = upper[:3, 3], (upper + np.triu(upper, 1).T)[:3, :3]
+    return mean, products - np.outer(mean, mean)
+
+
+def _tiles(params: Moire) -> Light:
+    """Return the tile of each grid, (G, 3, TILE + 2, TILE + 2), continued beyond its end."""
     tiles = [
-        np.float32(weight) * tile_of(params.layout, order, params.blur)
+        np.float32(weight) * tile_of(params.layout, order, params.blur).transpose(2, 0, 1)
         for weight, order in zip(params.weights, params.orders, strict=True)
     ]
-    for _, _, cells in strips(total.shape):
-        part = total[cells]
-        for index, tile in enumerate(tiles):
-            rows, columns = phase(params, index, shape, cells)
-            seen = cv2.remap(tile, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-            cv2.add(part, seen.reshape(part.shape), dst=part)
-    return total
+    return np.stack([np.pad(tile, ((0, 0), (0, 2), (0, 2)), mode="wrap") for tile in tiles])
 
 
-def phase(params: Moire, index: int, shape: tuple[int, int], cells: slice) -> tuple[Light, Light]:
-    """Return g(x) - n x / 2 of grid `index`, rows and columns in samples of the tile, in some rows of mosaic cells."""
-    order, beat_rows, beat_columns = params.orders[index], params.beat_rows[index], params.beat_columns[index]
-    scale = 1024 / min(shape)
-    rows, columns = _axis(shape[0], scale)[cells, None], _axis(shape[1], scale)[None, :]
-    bulge, tilt = params.bulge[index], (params.tilt_rows[index], params.tilt_columns[index])
-    lens = np.float32(bulge) * rows**2 + (1 + np.float32(bulge) * columns**2)
-    lens /= np.float32(tilt[0]) * rows + (1 + np.float32(tilt[1]) * columns)
+def _grids(params: Moire) -> Light:
+    """Return the numbers of each grid, in samples of the tile (see `beats`): (G, 8)."""
     unit = TILE / 2  # samples in a screen pixel
-    along, across, straight = unit * (order / 2 + beat_columns), unit * beat_rows, np.float32(unit * order / 2)
-    start_row, start_column = (np.float32(unit * start) for start in params.phases[2 * index : 2 * index + 2])
-    screen_columns = np.float32(across) * rows + np.float32(along) * columns
-    screen_columns *= lens
-    screen_columns -= straight * columns - start_column
-    screen_rows = np.float32(along) * rows - np.float32(across) * columns
-    screen_rows *= lens
-    screen_rows -= straight * rows - start_row
-    return _wrapped(screen_rows), _wrapped(screen_columns)
+    grids = zip(
+        params.orders,
+        params.beat_rows,
+        params.beat_columns,
+        params.tilt_rows,
+        params.tilt_columns,
+        params.bulge,
+        params.phases[::2],
+        params.phases[1::2],
+        strict=True,
+    )
+    return np.array(
+        [
+            (unit * (order / 2 + beat), unit * turned, unit * order / 2, *tilts, bulge, unit * row, unit * column)
+            for order, turned, beat, *tilts, bulge, row, column in grids
+        ],
+        np.float32,
+    )
 
 
 def tile_of(layout: Layout, order: int, blur: float) -> Light:
@@ -260,7 +245,7 @@ def tile_of(layout: Layout, order: int, blur: float) -> Light:
     site = np.array([-0.5, 0.0, 0.5])  # of red, green (between its two) and blue, along rows and columns alike
     ramp = np.exp(1j * np.pi * order * frequencies[:, None] * site)
     shifted = mtf[..., None] * ramp[:, None] * ramp[None, :]
-    tile = np.fft.ifft2(np.fft.fft2(_subpixels(layout), axes=(0, 1)) * shifted, axes=(0, 1)).real
+    tile = np.fft.ifft2(_spectrum(layout) * shifted, axes=(0, 1)).real
     return np.asarray(tile / (np.abs(tile).max() + 1e-12), dtype=np.float32)
 
 
@@ -311,21 +296,12 @@ def _picture(params: Moire, scene: Scene, shape: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(grey, shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8).reshape(*shape, 3)
 
 
-def _shading(params: Moire, shape: tuple[int, int]) -> Light:
-    """Return vignette times rolling-shutter band, (H, W)."""
-    rows = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None] if shape[0] > 1 else np.zeros((1, 1), np.float32)
-    columns = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :] if shape[1] > 1 else np.zeros((1, 1), np.float32)
-    band = np.cos(np.float32(np.pi * params.band_cycles) * rows + np.float32(2 * np.pi * params.band_phase))
-    shade = 1 - np.float32(params.vignette / 2) * (rows**2 + columns**2)
-    return np.asarray(shade * (1 + np.float32(params.band) * band))
-
-
-def _wrapped(phase: Light) -> Light:
-    """Return `phase` modulo the tile, so that no coordinate leaves the range of `cv2.remap`."""
-    turns = phase * np.float32(1 / TILE)
-    np.floor(turns, out=turns)
-    turns *= TILE
-    return np.asarray(np.subtract(phase, turns, out=turns))
+def _shading(params: Moire, shape: tuple[int, int]) -> tuple[Light, Light, Light]:
+    """Return the rolling shutter's bands (h,), and what the vignette takes by row (h,) and by column (w,)."""
+    rows, columns = (np.linspace(-1, 1, side) if side > 1 else np.zeros(1) for side in shape)
+    bands = 1 + params.band * np.cos(np.pi * params.band_cycles * rows + 2 * np.pi * params.band_phase)
+    down, across = (params.vignette / 2 * places**2 for places in (rows, columns))
+    return bands.astype(np.float32), down.astype(np.float32), across.astype(np.float32)
 
 
 def _axis(length: int, scale: float) -> Light:
@@ -336,6 +312,11 @@ def _axis(length: int, scale: float) -> Light:
 
 def _saturation(keep: float) -> NDArray[np.float32]:
     return np.asarray(keep * np.eye(3) + (1 - keep) * np.tile(LUMA, (3, 1)), dtype=np.float32)
+
+
+@cache
+def _spectrum(layout: Layout) -> NDArray[np.complex128]:
+    return np.asarray(np.fft.fft2(_subpixels(layout), axes=(0, 1)))
 
 
 def _subpixels(layout: Layout) -> Light:

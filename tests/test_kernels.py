@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
 from degradations import _light
 from degradations._atmosphere import SKY
 from degradations._compiled import compiled
 from degradations._counter import GOLDEN, MULTIPLIERS, WORD, mix
 from degradations._random import generator
-from degradations.kernels import air, codes, counter, grain
+from degradations.kernels import air, codes, counter, grain, moire
 from degradations.kernels._exponential import decay
 
 H, W = 5, 37  # no multiple of any vector
@@ -115,3 +116,43 @@ def test_a_field_counts_as_its_definition_says():
     start, found = WORD - 3, np.empty(9, np.uint64)  # the counter passes 2^64
     counter.fill(start, GOLDEN, *MULTIPLIERS, found)
     assert found.tolist() == [mix((start + n * GOLDEN) & WORD) for n in range(1, 10)]
+
+
+def test_beats_are_tiles_looked_up_along_their_phases_where_the_mask_is():
+    tiles = numbers(2, 3, 8, 8)
+    grids = np.array([(4.1, 0.3, 4, 1e-4, 2e-4, 1e-5, 1.5, 2.5), (3.9, -0.2, 4, -1e-4, 0, 0, 7.5, 0.5)], np.float32)
+    rows, columns, mask = np.arange(-10, 10, 4), np.arange(-74, 74, 4), numbers(H, W, seed=1)
+    mask[:, :6] = mask[1, -9:] = mask[3] = 0
+    found, sums = np.empty((4, H, W), np.float32), np.zeros((4, 4, W), np.float32)
+    padded = np.pad(tiles, ((0, 0), (0, 0), (0, 2), (0, 2)), mode="wrap")
+    moire.beats(padded, grids, rows.astype(np.float32), columns.astype(np.float32), mask, found, sums)
+    expected = np.ones((4, H, W))
+    expected[:3] = 0
+    x, y = rows[:, None].astype(float), columns[None, :].astype(float)
+    for (along, across, straight, tilt_x, tilt_y, bulge, start_x, start_y), tile in zip(grids, tiles, strict=True):
+        lens = (1 + bulge * (x**2 + y**2)) / (1 + tilt_x * x + tilt_y * y)
+        u = (along * x - across * y) * lens - straight * x + start_x
+        v = (across * x + along * y) * lens - straight * y + start_y
+        expected[:3] += [map_coordinates(plane, (u, v), order=1, mode="grid-wrap") for plane in tile]
+    inside = mask > 0
+    np.testing.assert_allclose(found[:, inside], expected[:, inside], atol=1e-4)
+    assert not found[:3, 3].any()
+    products = np.einsum("hw,ahw,bhw->abw", mask, expected, expected)
+    np.testing.assert_allclose(sums, np.triu(np.ones((4, 4)))[..., None] * products, atol=1e-3)
+
+
+def test_a_screen_shows_the_pattern_and_dims_where_it_does():
+    total, mask, matrix = numbers(4, H, W) - 0.5, numbers(H, W, seed=1), 8 * numbers(3, 4, seed=2) - 4
+    total[3] = 1
+    shown, gain = np.empty((2, 3, H, W), np.float32)
+    moire.coloured(total, mask, matrix, shown)
+    expected = np.maximum(np.einsum("ab,bhw->ahw", matrix, total, dtype=float) * mask, -0.95)
+    np.testing.assert_allclose(shown, expected, atol=1e-5)
+    bands, down, across, white = 1 + numbers(H), 0.1 * numbers(H, seed=4), 0.1 * numbers(W), 0.5 + numbers(3)
+    moire.screen(shown, mask, bands, down, across, white, 0.02, gain)
+    shade = (1 - down[:, None] - across) * bands[:, None]
+    screen = (expected + mask) * shade * white[:, None, None] - mask + 1
+    np.testing.assert_allclose(gain, screen * 0.98, atol=1e-5)
+    light, sent = numbers(H, W, 3), np.empty((H, W, 3), np.float32)
+    moire.emit(light, numbers(4, W, 3, seed=1), 0.02, 2, 8, sent)
+    np.testing.assert_allclose(sent, light * lying(numbers(4, W, 3, seed=1), 2, H, 8) + 0.02, atol=1e-6)
