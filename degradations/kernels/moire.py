@@ -81,7 +81,7 @@ def beats(tiles: Light, grids: Light, rows: Light, columns: Light, mask: Light, 
 
 @compiled("void(f4[:, :, ::1], f4[:, ::1], f4[:, ::1], f4[:, :, ::1])")
 def coloured(total: Light, mask: Light, matrix: Light, out: Light) -> None:
-    """Write `matrix` (3, 4) times `total` (4, h, w), of which the fourth is 1, inside `mask` (h, w), to `out` (3, h, w): the pattern P."""
+    """Write `matrix` (3, 4) times `total` (4, h, w), its fourth 1, inside `mask` (h, w), to `out` (3, h, w): P."""
     for row in range(len(mask)):
         red, green, blue, weight = total[0, row], total[1, row], total[2, row], mask[row]
         for channel in range(3):
