@@ -1,7 +1,6 @@
-"""Units on Ray: the only code that imports it.
+"""Units on Ray: plain tasks for CPU stages, pools of long-lived actors for stages with weights (`tasks.ray_actors`).
 
-Plain tasks for CPU stages, a pool of long-lived actors for stages with weights, at most 2 x workers in flight. Where
-actors compute on GPUs, plain tasks beside them make ready what they are given: decoded, resized, normalised. Set the
+At most 2 x workers are in flight. With `tasks.ray_actors` and the trainer's the only code that imports Ray. Set the
 environment of `flows.quiet` before importing this module: Ray reads some of it at import.
 
 `ray.cancel` is not used: when it meets a task that is about to end, with or without `force`, Ray 2.60 aborts the driver
@@ -14,32 +13,23 @@ import os
 import shutil
 import socket
 import threading
-import time
-from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import cv2
 import ray
-from pydantic import BaseModel
-from ray import exceptions
 
 from storage.errors import PairForgeError
 from storage.records import ShardReport
 from tasks.permits import permit, permitted
-from tasks.preparing import Ahead
-from tasks.progress import may_work_together
-from tasks.units import Done, InProcess, Interrupted, Opened, Unit, Workers, execute, pool_key, raise_if_stopped
+from tasks.ray_actors import QUEUE, Pool, result_of, timed
+from tasks.units import Done, InProcess, Interrupted, Unit, Workers, execute, pool_key, raise_if_stopped
 from tasks.watchdog import Watchdog
-from tasks.waves import POLL, Call, Lane, Outcome, PreparerDiedError, Wave, WorkerDiedError
+from tasks.waves import POLL, Call, Lane, Outcome, Wave, WorkerDiedError
 
 __all__ = ["Cluster", "InProcess", "Interrupted", "Unit", "Workers", "execute"]
 
-QUEUE = 2  # calls per worker: one runs, one is already there when it ends
 OBJECT_STORE = 100 * 2**20  # bytes; only URIs and reports pass through it
 PREPARED_STORE = 2 * 2**30  # bytes, where groups of images do; what has no room is spilled to disk by Ray
 ENVIRONMENT = {  # of the workers
@@ -49,7 +39,6 @@ ENVIRONMENT = {  # of the workers
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
 }
-DEATHS = (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.RayActorError)
 
 
 class Cluster:
@@ -75,7 +64,7 @@ class Cluster:
         self._device = device
         self._gpus_per_actor = gpus_per_actor
         self._preparers = preparers
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[str, Pool] = {}
         self._abandoned: set[Call] = set()
         self._turn = threading.Lock()  # of the waves that use actors: one at a time
 
@@ -112,13 +101,13 @@ class Cluster:
             for key in [key for key in self._pools if key.startswith(f"{stage}:")]:
                 self._pools.pop(key).close()
 
-    def pool(self, unit: Unit) -> "_Pool":
+    def pool(self, unit: Unit) -> Pool:
         """Return the actors that hold the weights `unit` needs."""
         key = pool_key(unit)
         if key not in self._pools:
             gpus = self._gpus_per_actor if self._device == "cuda" else 0.0
             devices = [self._device] * self._actors()
-            self._pools[key] = _Pool(unit.stage, unit.options, devices, gpus=gpus, preparers=self._preparers)
+            self._pools[key] = Pool(unit.stage, unit.options, devices, gpus=gpus, preparers=self._preparers)
         return self._pools[key]
 
     def _connect(self, owned: dict[str, str]) -> Path | None:
@@ -183,13 +172,9 @@ class _Ray:
 
     def outcome(self, call: Call) -> Outcome:
         try:
-            result: tuple[ShardReport, float] = ray.get(call)
-        except exceptions.RayTaskError as error:
-            return _as_itself(error)
-        except exceptions.OutOfMemoryError as error:
-            return _caused(WorkerDiedError(True), error)
-        except DEATHS as error:
-            return _caused(WorkerDiedError(False), error)
+            result: tuple[ShardReport, float] = result_of(call, WorkerDiedError)
+        except Exception as error:  # whatever the stage raised: the wave says what becomes of it
+            return error
         return result
 
 
@@ -223,159 +208,11 @@ class _Tasks:
         self._abandoned.add(call)
 
 
-@dataclass(eq=False, slots=True)
-class _Member:
-    """An actor of a pool and its calls, the oldest, which is the one it is on, first."""
-
-    actor: Any
-    device: str
-    calls: deque[Call] = field(default_factory=deque)
-    begun: int = 0  # calls, ended ones too
-
-
-class _Pool:
-    """Actors that hold the weights of one stage, one per entry of `devices`, made when first needed.
-
-    They take no CPU in Ray's books: with one each they would leave none for the plain tasks beside them. gpus: of each;
-    Ray shows an actor only the GPU it was given, on whichever node. preparers: of each.
-    """
-
-    def __init__(
-        self, stage: str, options: BaseModel, devices: list[str], *, gpus: float = 0.0, preparers: int = 0
-    ) -> None:
-        self._arguments = (stage, options, preparers)
-        self._free = devices[::-1]
-        self._members: list[_Member] = []
-        self._remote = ray.remote(
-            num_cpus=0,
-            num_gpus=gpus,
-            max_restarts=0,
-            max_task_retries=0,
-            max_concurrency=QUEUE if preparers else 1,  # what waits for its turn has its images made ready
-        )(_Actor)
-
-    def has_room(self) -> bool:
-        return bool(self._free) or any(len(member.calls) < QUEUE for member in self._members)
-
-    def submit(self, unit: Unit) -> Call:
-        member = min(self._members, key=lambda member: len(member.calls), default=None)
-        if member is None or (member.calls and self._free):
-            device = self._free.pop()
-            member = _Member(self._remote.remote(*self._arguments, device), device)
-            self._members.append(member)
-        call = member.actor.run.remote(unit, member.begun)
-        member.calls.append(call)
-        member.begun += 1
-        return call
-
-    def finish(self, call: Call) -> None:
-        for member in self._members:
-            if call in member.calls:
-                member.calls.remove(call)
-
-    def bury(self, call: Call) -> list[Call]:
-        return [call for member in self._owners(call) for call in self._end(member)]
-
-    def abandon(self, call: Call) -> None:
-        for member in self._owners(call):  # none, when it ended with a call before
-            self._end(member)
-
-    def close(self) -> None:
-        for member in list(self._members):
-            self._end(member)
-
-    def _owners(self, call: Call) -> list[_Member]:
-        return [member for member in self._members if call in member.calls]
-
-    def _end(self, member: _Member) -> list[Call]:
-        self._members.remove(member)
-        self._free.append(member.device)
-        ray.kill(member.actor)
-        return list(member.calls)
-
-
-class _Actor:
-    """On the worker: a stage with its weights loaded. What loading raised is raised by the calls, as itself.
-
-    Calls compute one at a time, in the order of their numbers; up to `preparers` groups of each that was begun are made
-    ready by plain tasks ahead of their turn.
-    """
-
-    def __init__(self, stage: str, options: BaseModel, preparers: int, device: str) -> None:
-        cv2.setNumThreads(1)
-        self._preparers = preparers
-        self._prepare = ray.remote(num_cpus=1, max_retries=0)(_prepare)
-        self._turn, self._next = threading.Condition(), 0
-        self._opened: Opened | Exception
-        try:
-            self._opened = import_module(stage).open(options, device)
-        except Exception as error:
-            self._opened = error
-
-    def run(self, unit: Unit, number: int) -> tuple[ShardReport, float]:
-        try:
-            if isinstance(self._opened, Exception):
-                raise self._opened
-            prepared = self._ahead(unit)
-            self._await_turn(number)
-            return _timed(unit, self._opened, prepared)
-        finally:
-            self._await_turn(number)  # also where nothing could be begun: turns end in their order
-            with self._turn:
-                self._next += 1
-                self._turn.notify_all()
-
-    def _ahead(self, unit: Unit) -> Iterable[Any] | None:
-        """Begin to make the groups of `unit` ready elsewhere; not after a death: here it is known which image it is."""
-        if not self._preparers or not may_work_together(unit.shard):
-            return None
-        groups = import_module(unit.stage).groups(unit.shard, unit.options)
-        begin = partial(self._prepare.remote, unit.stage, unit.options)
-        return Ahead(groups, begin=begin, result=_prepared, count=self._preparers)
-
-    def _await_turn(self, number: int) -> None:
-        with self._turn:
-            self._turn.wait_for(lambda: self._next == number)
-
-
-def _prepare(stage: str, options: BaseModel, group: Any) -> Any:  # a group, and what is made of it, are the stage's
-    """On a worker beside the actor: one group, made ready."""
-    cv2.setNumThreads(1)
-    return import_module(stage).prepare(group, options)
-
-
-def _prepared(call: Call) -> Any:
-    try:
-        return ray.get(call)
-    except exceptions.RayTaskError as error:
-        raise _as_itself(error) from error
-    except exceptions.OutOfMemoryError as error:
-        raise PreparerDiedError(True) from error
-    except (*DEATHS, exceptions.ObjectLostError) as error:
-        raise PreparerDiedError(False) from error
-
-
 def _work(unit: Unit, allowed: Path | None) -> tuple[ShardReport, float]:
     """On the worker: one unit of a CPU stage, for as long as its permit is there."""
     cv2.setNumThreads(1)
     with permitted(allowed):
-        return _timed(unit, None)
-
-
-def _timed(unit: Unit, opened: Opened | None, prepared: Iterable[Any] | None = None) -> tuple[ShardReport, float]:
-    begun = time.monotonic()
-    return execute(unit, opened, prepared), time.monotonic() - begun
-
-
-def _as_itself(error: Any) -> Exception:  # Any: a RayTaskError; Ray's types are not followed
-    """Return what the stage raised, with the worker's traceback as its cause."""
-    cause = error.cause
-    return _caused(cause, error) if isinstance(cause, Exception) and cause is not error else error
-
-
-def _caused(raised: Exception, cause: Exception) -> Exception:
-    raised.__cause__ = cause
-    return raised
+        return timed(unit, None)
 
 
 def _probe(address: str) -> None:
