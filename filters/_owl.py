@@ -7,10 +7,20 @@ read by the library's own processor.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from storage.errors import SettingsError
 from storage.records import Image
 from storage.torchvision import prepare_torchvision
 from storage.weights import load_pretrained, locate
+
+
+class Prepared(NamedTuple):
+    """An image as the network is given it. pixels: float32 (3, S, S). shape: (H, W) of the image."""
+
+    pixels: NDArray[np.float32]
+    shape: tuple[int, int]
 
 
 class Detection(NamedTuple):
@@ -20,11 +30,24 @@ class Detection(NamedTuple):
     area: float
 
 
-Detect = Callable[[Sequence[Image]], list[Detection]]
+Detect = Callable[[Sequence[Prepared]], list[Detection]]
+
+
+def open_prepare(weights: str) -> Callable[[Image], Prepared]:
+    """Return what makes of a uint8 image (H, W, 3) the network's input; reads the processor's files, not the weights.
+
+    Raises SettingsError, one sentence, where these are not there.
+    """
+    from transformers import Owlv2ImageProcessor
+
+    processor = _processor(Owlv2ImageProcessor, weights)
+    return lambda image: Prepared(
+        pixels=np.asarray(processor(images=image, return_tensors="pt")["pixel_values"][0]), shape=image.shape[:2]
+    )
 
 
 def open_owl(weights: str, queries: Sequence[str], *, device: str, dtype: str, batch: int) -> Detect:
-    """Return a function from uint8 images (H, W, 3) to the likeliest box of any of the `queries`.
+    """Return a function from prepared images to the likeliest box of any of the `queries`.
 
     Raises SettingsError or ShardError, one sentence, when the folder holds no whole OWLv2 with its processor.
     """
@@ -33,32 +56,37 @@ def open_owl(weights: str, queries: Sequence[str], *, device: str, dtype: str, b
     from transformers import Owlv2ForObjectDetection, Owlv2Processor
 
     model = load_pretrained(Owlv2ForObjectDetection, weights, device=device, dtype=getattr(torch, dtype))
-    folder = locate(weights)
-    try:
-        processor = Owlv2Processor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise SettingsError(f"{folder} lacks the files of OWLv2's processor; fetch all of it: {told}") from error
+    processor = _processor(Owlv2Processor, weights)
     text = processor(text=[list(queries)], return_tensors="pt").to(device)
 
-    def detect(images: Sequence[Image]) -> list[Detection]:
+    def detect(images: Sequence[Prepared]) -> list[Detection]:
         found: list[Detection] = []
         for start in range(0, len(images), batch):
             some = images[start : start + batch]
-            pixels = processor(images=list(some), return_tensors="pt")["pixel_values"].to(device, model.dtype)
+            pixels = torch.from_numpy(np.stack([one.pixels for one in some])).to(device, model.dtype)
             tokens = {name: values.repeat(len(some), 1) for name, values in text.items()}
             with torch.inference_mode():
                 outputs = model(pixel_values=pixels, **tokens)
-            sizes = torch.tensor([image.shape[:2] for image in some])
+            sizes = torch.tensor([one.shape for one in some])
             boxes = processor.post_process_grounded_object_detection(outputs, threshold=-1.0, target_sizes=sizes)
-            found += [_likeliest(one, image) for one, image in zip(boxes, some, strict=True)]
+            found += [_likeliest(boxes_of_one, one.shape) for boxes_of_one, one in zip(boxes, some, strict=True)]
         return found
 
     return detect
 
 
-def _likeliest(boxes: Any, image: Image) -> Detection:  # a dict of tensors; torch is imported late
-    height, width = image.shape[:2]
+def _processor(kind: Any, weights: str) -> Any:
+    prepare_torchvision()
+    folder = locate(weights)
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise SettingsError(f"{folder} lacks the files of OWLv2's processor; fetch all of it: {told}") from error
+
+
+def _likeliest(boxes: Any, shape: tuple[int, int]) -> Detection:  # a dict of tensors; torch is imported late
+    height, width = shape
     best = int(boxes["scores"].argmax())
     left, top, right, bottom = (float(side) for side in boxes["boxes"][best])
     across = max(0.0, min(right, width) - max(left, 0.0))

@@ -5,7 +5,7 @@ one, the whole image is taken as one person. Checkpoints are folders as `save_pr
 processors' files; pixels are prepared and joints are read by the library's own processors.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,17 +28,58 @@ class Pose:
     scores: NDArray[np.float32]
 
 
-People = Callable[[Sequence[Image]], list[list[Box]]]
-Poses = Callable[[Image, Sequence[Box]], list[Pose]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """An image as a detector is given it. inputs: what the processor makes of it, by name. shape: (H, W) of it."""
+
+    inputs: Mapping[str, NDArray[Any]]
+    shape: tuple[int, int]
 
 
-def whole(images: Sequence[Image]) -> list[list[Box]]:
-    """Return one box around each image."""
-    return [[(0.0, 0.0, float(image.shape[1]), float(image.shape[0]))] for image in images]
+Crops = NDArray[np.float32]  # (N, 3, h, w), one for each box
+Crop = Callable[[Image, Sequence[Box]], Crops]
+People = Callable[[Look], list[Box]]
+Poses = Callable[[Crops, Sequence[Box]], list[Pose]]
+
+
+def whole(image: Image) -> list[Box]:
+    """Return one box around an image."""
+    return [(0.0, 0.0, float(image.shape[1]), float(image.shape[0]))]
+
+
+def open_look(weights: str) -> Callable[[Image], Look]:
+    """Return what makes of a uint8 image (H, W, 3) the detector's input; reads the processor's file, not the weights.
+
+    Raises SettingsError, one sentence, where it is not there.
+    """
+    prepare_torchvision()
+    from transformers import AutoImageProcessor
+
+    processor = _processor(AutoImageProcessor, weights)
+
+    def look(image: Image) -> Look:
+        inputs = processor(images=image, return_tensors="pt")
+        return Look(inputs={name: values.numpy() for name, values in inputs.items()}, shape=image.shape[:2])
+
+    return look
+
+
+def open_crop(weights: str) -> Crop:
+    """Return what cuts boxes out of an image as ViTPose sees them; raises as `open_look` does."""
+    prepare_torchvision()
+    from transformers import VitPoseImageProcessor
+
+    processor = _processor(VitPoseImageProcessor, weights)
+
+    def crop(image: Image, boxes: Sequence[Box]) -> Crops:
+        several = [[list(box) for box in boxes]]
+        return np.asarray(processor(images=[image], boxes=several, return_tensors="pt")["pixel_values"])
+
+    return crop
 
 
 def open_people(weights: str, *, threshold: float, most: int, device: str, dtype: str) -> People:
-    """Return a function from uint8 images (H, W, 3) to the boxes of at most `most` people, likeliest first.
+    """Return a function from what `open_look` makes of an image to the boxes of at most `most` people, likeliest first.
 
     Raises SettingsError when the detector knows no people, and as `load_pretrained` does.
     """
@@ -52,22 +93,20 @@ def open_people(weights: str, *, threshold: float, most: int, device: str, dtype
     if not people:
         raise SettingsError(f"{locate(weights)} has no label 'person'; name a detector of COCO's classes")
 
-    def find(images: Sequence[Image]) -> list[list[Box]]:
-        boxes: list[list[Box]] = []
-        for image in images:  # sizes differ, and a batch would be padded to the largest
-            pixels = processor(images=image, return_tensors="pt").to(device, model.dtype)
-            with torch.inference_mode():
-                outputs = model(**pixels)
-            sizes = torch.tensor([image.shape[:2]])
-            found = processor.post_process_object_detection(outputs, threshold=threshold, target_sizes=sizes)[0]
-            boxes.append(_people(found, people, image)[:most])
-        return boxes
+    def find(look: Look) -> list[Box]:  # one by one: sizes differ, and a batch would be padded to the largest
+        inputs = {name: torch.from_numpy(values.copy()).to(device) for name, values in look.inputs.items()}
+        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+        with torch.inference_mode():
+            outputs = model(**inputs)
+        sizes = torch.tensor([look.shape])
+        found = processor.post_process_object_detection(outputs, threshold=threshold, target_sizes=sizes)[0]
+        return _people(found, people, look.shape)[:most]
 
     return find
 
 
 def open_poses(weights: str, *, device: str, dtype: str) -> Poses:
-    """Return a function from an image and boxes to the pose in each box; raises as `load_pretrained` does."""
+    """Return a function from crops and their boxes to the pose in each box; raises as `load_pretrained` does."""
     prepare_torchvision()
     import torch
     from transformers import VitPoseForPoseEstimation, VitPoseImageProcessor
@@ -76,15 +115,13 @@ def open_poses(weights: str, *, device: str, dtype: str) -> Poses:
     processor = _processor(VitPoseImageProcessor, weights)
     has_experts = model.config.backbone_config.num_experts > 1
 
-    def poses(image: Image, boxes: Sequence[Box]) -> list[Pose]:
-        if not boxes:
-            return []
-        several = [[list(box) for box in boxes]]
-        pixels = processor(images=[image], boxes=several, return_tensors="pt")["pixel_values"].to(device, model.dtype)
+    def poses(crops: Crops, boxes: Sequence[Box]) -> list[Pose]:
+        pixels = torch.from_numpy(crops.copy()).to(device, model.dtype)
         experts = {"dataset_index": torch.zeros(len(boxes), dtype=torch.long, device=device)} if has_experts else {}
         with torch.inference_mode():
             outputs = model(pixel_values=pixels, **experts)
         outputs.heatmaps = outputs.heatmaps.float()
+        several = [[list(box) for box in boxes]]
         return [_pose(one) for one in processor.post_process_pose_estimation(outputs, boxes=several)[0]]
 
     return poses
@@ -99,8 +136,10 @@ def _processor(kind: Any, weights: str) -> Any:
         raise SettingsError(f"{folder} lacks the files of its processor; fetch all of it: {told}") from error
 
 
-def _people(found: Any, people: set[int], image: Image) -> list[Box]:  # a dict of tensors; torch is imported late
-    height, width = image.shape[:2]
+def _people(
+    found: Any, people: set[int], shape: tuple[int, int]
+) -> list[Box]:  # a dict of tensors; torch is imported late
+    height, width = shape
     boxes: list[Box] = []
     order = found["scores"].argsort(descending=True, stable=True).tolist()
     for index in (index for index in order if int(found["labels"][index]) in people):

@@ -15,7 +15,8 @@ import numpy as np
 import PIL.Image
 from pydantic import BaseModel, Field, model_validator
 
-from filters._vlm_answers import Answers
+from filters._vlm_answers import NOTES, Answers
+from filters._vlm_patches import Patches
 from storage.canonical import digest
 from storage.errors import SettingsError
 from storage.records import Image
@@ -29,10 +30,14 @@ SYSTEM = "You are a helpful assistant."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Pictures, as `shown` returns them, and what is asked about them."""
+    """Pictures, as `shown` returns them, and what is asked about them.
+
+    patches: of each picture, made ahead for a local model; empty where it is to make them.
+    """
 
     images: tuple[Image, ...]
     prompt: str
+    patches: tuple[Patches, ...] = ()
 
 
 Note = Callable[[int, str], None]  # (number of the question, its answer), as soon as it is there
@@ -75,12 +80,16 @@ class Vlm(BaseModel, frozen=True, extra="forbid"):
         return self
 
     def identity(self) -> str:
-        """Return what tells this model from others: its bytes, or the name that a server gives it."""
+        """Return what tells this model from others: its bytes, or the name that a server gives it.
+
+        Hashes of files are noted beside the answers, so that gigabytes are read once and not at each start.
+        """
         if not self.weights:
             return f"server {self.model}"
         from storage.weights import identity
 
-        return f"transformers {identity(self.weights)} {self.dtype}"
+        notes = Path(self.answers) / NOTES if self.answers else None
+        return f"transformers {identity(self.weights, notes=notes)} {self.dtype}"
 
 
 def open_vlm(vlm: Vlm, device: str = "cpu") -> Ask:

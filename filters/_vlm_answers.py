@@ -6,6 +6,8 @@ from pathlib import Path
 from storage.canonical import encode
 from storage.files import publish_bytes
 
+NOTES = "models.json"  # beside the answers: hashes of the weights that gave them
+
 
 class Answers:
     """A folder of answers; several processes may share it, because the same name always means the same question."""

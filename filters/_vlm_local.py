@@ -1,24 +1,28 @@
 """Ask a Qwen3-VL checkpoint in this process, through transformers: greedy, at most 32 new tokens.
 
-Its own processor lays out the chat and cuts the pictures into patches; questions of a batch are padded on the left.
+Its own processor lays out the chat and cuts the pictures into patches, unless these come with the question; questions
+of a batch are padded on the left.
 """
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
-import PIL.Image
+import numpy as np
 
 from filters._vlm import MAX_TOKENS, SYSTEM, Note, Question, no_note
+from filters._vlm_patches import Cut, Patches, open_patches
 from storage.errors import ShardError
 from storage.torchvision import prepare_torchvision
 from storage.weights import load_pretrained, locate
 
 
 class Local:
-    """An `Ask` that runs `model` with its `processor`, `batch` questions at a time."""
+    """An `Ask` that runs `model` with its `processor`, `batch` questions at a time; `cut` makes patches of pictures."""
 
-    def __init__(self, model: Any, processor: Any, *, batch: int) -> None:
-        self.model, self.processor, self._batch = model, processor, batch
+    def __init__(self, model: Any, processor: Any, cut: Cut, *, batch: int) -> None:
+        self.model, self.processor, self._cut, self._batch = model, processor, cut, batch
         processor.tokenizer.padding_side = "left"  # what is generated must follow the question, not the padding
 
     def __call__(self, questions: Sequence[Question], note: Note = no_note) -> list[str]:
@@ -30,11 +34,29 @@ class Local:
                 answers.append(answer)
         return answers
 
-    def inputs(self, questions: Sequence[Question]) -> Any:
-        """Return what the model is given: token ids and their mask and types, patches, and the grid of each picture."""
-        texts = [self._chat(question) for question in questions]
-        images = [PIL.Image.fromarray(image) for question in questions for image in question.images]
-        return self.processor(text=texts, images=images or None, padding=True, return_tensors="pt")
+    def inputs(self, questions: Sequence[Question]) -> dict[str, Any]:
+        """Return what the model is given: token ids and their mask and types, patches, and the grid of each picture.
+
+        As the library's processor does it, which would cut the pictures once more.
+        """
+        import torch
+
+        patches = [question.patches or tuple(map(self._cut, question.images)) for question in questions]
+        texts = [self._with_room(self._chat(one), cut) for one, cut in zip(questions, patches, strict=True)]
+        tokens = self.processor.tokenizer(texts, padding=True, return_tensors="pt")
+        made = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+        if "mm_token_type_ids" in self.processor.model_input_names:  # where pictures are: their positions depend on it
+            made["mm_token_type_ids"] = (made["input_ids"] == self.processor.image_token_id).long()
+        if pictures := [one for cut in patches for one in cut]:
+            made["pixel_values"] = torch.from_numpy(np.concatenate([one.values for one in pictures]))
+            made["image_grid_thw"] = torch.tensor([one.grid for one in pictures])
+        return made
+
+    def _with_room(self, chat: str, patches: Sequence[Patches]) -> str:
+        """Return `chat` with as many tokens for each picture as the model makes of its patches."""
+        token, merged = self.processor.image_token, self.processor.image_processor.merge_size**2
+        counts = (math.prod(one.grid) // merged for one in patches)
+        return re.sub(re.escape(token), lambda _: token * next(counts), chat)
 
     def _chat(self, question: Question) -> str:
         content = [*({"type": "image"} for _ in question.images), {"type": "text", "text": question.prompt}]
@@ -48,7 +70,7 @@ class Local:
     def _generate(self, questions: Sequence[Question]) -> list[str]:
         import torch
 
-        inputs = self.inputs(questions).to(self.model.device)
+        inputs = {name: values.to(self.model.device) for name, values in self.inputs(questions).items()}
         with torch.inference_mode():
             ids = self.model.generate(**inputs, max_new_tokens=MAX_TOKENS, do_sample=False)
         fresh = ids[:, inputs["input_ids"].shape[1] :]
@@ -75,4 +97,4 @@ def open_local(reference: str, *, device: str, dtype: str, batch: int) -> Local:
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         told = " ".join(str(error).split())[:200]
         raise ShardError(f"{folder} holds no processor of Qwen3-VL that can be read: {told}") from error
-    return Local(model, processor, batch=batch)
+    return Local(model, processor, open_patches(reference), batch=batch)

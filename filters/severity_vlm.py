@@ -16,6 +16,7 @@ from pydantic import Field
 from filters import _rubric
 from filters._contract import Filter, Prepare, Sample, Scores, Split, verdict
 from filters._vlm import Ask, Question, Vlm, open_vlm, shown
+from filters._vlm_patches import Cut, Patches, open_patches
 from storage.records import Image, Recipe, Verdict, level
 
 LOCAL = frozenset({"flare", "moire", "rain", "reflection"})
@@ -60,7 +61,8 @@ class SeverityVlm(Filter, Vlm, frozen=True):
 
     def prepare(self) -> Prepare:
         """Return what makes of a sample the pictures the model is shown and the degradations it is asked about."""
-        return lambda sample: asked_of(sample, self.asked)
+        cut = open_patches(self.weights) if self.weights else None
+        return lambda sample: asked_of(sample, self.asked, cut)
 
     def open(self, device: str) -> Split:
         """Reach or load the model and return the measure: the grades of both sides for each degradation."""
@@ -95,29 +97,38 @@ class SeverityVlm(Filter, Vlm, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is asked about one sample: the grade of each picture, as the model is shown it, for each name."""
+    """What is asked about one sample: the grade of each picture, as the model is shown it, for each name.
+
+    patches: of each picture, where the model is a local one.
+    """
 
     names: tuple[str, ...]
     pictures: Mapping[str, Image]
+    patches: Mapping[str, Patches]
 
 
-def asked_of(sample: Sample, asked: str = "") -> Asked:
+def asked_of(sample: Sample, asked: str = "", cut: Cut | None = None) -> Asked:
     """Return what is asked about a sample; one without a degraded side is itself the image in question."""
     names = tuple(_names(sample.recipe, asked))
     sides = _sides(sample) if names else {}
-    return Asked(names=names, pictures={side: shown(image) for side, image in sides.items()})
+    pictures = {side: shown(image) for side, image in sides.items()}
+    patches = {side: cut(picture) for side, picture in pictures.items()} if cut else {}
+    return Asked(names=names, pictures=pictures, patches=patches)
 
 
 def grades(ask: Ask, wanted: Sequence[Asked]) -> list[Scores]:
     """Return the grades of each sample, `<side>_<name>`; all questions are asked at once."""
     places = [(number, side, name) for number, one in enumerate(wanted) for name in one.names for side in one.pictures]
-    questions = [
-        Question(images=(wanted[number].pictures[side],), prompt=_rubric.prompt(name)) for number, side, name in places
-    ]
+    questions = [_question(wanted[number], side, name) for number, side, name in places]
     found: list[dict[str, float]] = [{} for _ in wanted]
     for (number, side, name), answer in zip(places, ask(questions), strict=True):
         found[number][f"{side}_{name}"] = float(_rubric.grade(answer))
     return list(found)
+
+
+def _question(asked: Asked, side: str, name: str) -> Question:
+    patches = (asked.patches[side],) if side in asked.patches else ()
+    return Question(images=(asked.pictures[side],), prompt=_rubric.prompt(name), patches=patches)
 
 
 def _names(recipe: Recipe | None, asked: str) -> list[str]:

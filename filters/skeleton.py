@@ -6,14 +6,15 @@ joints in the same boxes of both. For what is no person see the skeletons of edg
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from filters._contract import Filter, Measure, Sample, Scores, verdict
-from filters._poses import Box, People, Pose, Poses, open_people, open_poses, whole
-from storage.records import Recipe, Verdict
+from filters._contract import Filter, Prepare, Sample, Scores, Split, verdict
+from filters._poses import Box, Crop, Crops, Look, Pose, Poses, open_crop, open_look, open_people, open_poses, whole
+from storage.records import Image, Recipe, Verdict
 
 _LEAST_JOINTS = 5  # of a person; the median of fewer says little
 
@@ -48,19 +49,53 @@ class Skeleton(Filter, frozen=True):
         named = {"weights": self.weights, "detector": self.detector}
         return {name: reference for name, reference in named.items() if reference}
 
-    def open(self, device: str) -> Measure:
-        """Load the models and return the measure: `people` and, of the most displaced, `shift` and `shift_px`."""
-        people: People = whole
-        if self.detector:
-            people = open_people(
-                self.detector, threshold=self.min_person, most=self.people, device=device, dtype=self.dtype
-            )
+    def prepare(self) -> Prepare:
+        """Return what makes of a pair the detector's input or, without a detector, at once that of ViTPose."""
+        if not self.detector:
+            crop = open_crop(self.weights)
+            return lambda sample: _cropped(*_sides(sample), whole(sample.clean), crop)
+        look = open_look(self.detector)
+        return lambda sample: Unseen(sample=sample, look=look(sample.clean))
+
+    def open(self, device: str) -> Split:
+        """Load the models and return the measure: `people` and, of the most displaced, `shift` and `shift_px`.
+
+        What is cut out depends on the boxes, so with a detector it is cut out beside the models.
+        """
         poses = open_poses(self.weights, device=device, dtype=self.dtype)
-        return lambda samples: _measure(samples, people, poses, self.min_joint)
+        if not self.detector:
+            return Split(self.prepare(), lambda ready: [_scores(one, poses, self.min_joint) for one in ready])
+        people = open_people(
+            self.detector, threshold=self.min_person, most=self.people, device=device, dtype=self.dtype
+        )
+        crop = open_crop(self.weights)
+
+        def score(ready: Sequence[Unseen]) -> list[Scores]:
+            seen = (_cropped(*_sides(one.sample), people(one.look), crop) for one in ready)
+            return [_scores(one, poses, self.min_joint) for one in seen]
+
+        return Split(self.prepare(), score)
 
     def judge(self, scores: Scores, recipe: Recipe | None = None) -> Verdict:
         """Drop as `skeleton_shifted`; a picture without people, or whose joints are not seen, is kept."""
         return verdict("skeleton", scores, "skeleton_shifted" if scores["shift"] > self.max_shift else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unseen:
+    """A pair in which people are still to be looked for. look: its clean image, made ready for the detector."""
+
+    sample: Sample
+    look: Look
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A pair as ViTPose sees it: the boxes of people, and what is in them on both sides."""
+
+    boxes: Sequence[Box]
+    clean: Crops
+    degraded: Crops
 
 
 def displacement(clean: Pose, degraded: Pose, *, least: float) -> float:
@@ -71,16 +106,22 @@ def displacement(clean: Pose, degraded: Pose, *, least: float) -> float:
     return float(np.median(np.linalg.norm(degraded.points[seen] - clean.points[seen], axis=1)))
 
 
-def _measure(samples: Sequence[Sample], people: People, poses: Poses, least: float) -> list[Scores]:
-    found = people([sample.clean for sample in samples])
-    return [_scores(sample, boxes, poses, least) for sample, boxes in zip(samples, found, strict=True)]
-
-
-def _scores(sample: Sample, boxes: Sequence[Box], poses: Poses, least: float) -> Scores:
+def _sides(sample: Sample) -> tuple[Image, Image]:
     assert sample.degraded is not None
-    both = zip(poses(sample.clean, boxes), poses(sample.degraded, boxes), boxes, strict=True)
+    return sample.clean, sample.degraded
+
+
+def _cropped(clean: Image, degraded: Image, boxes: Sequence[Box], crop: Crop) -> Seen | None:
+    return Seen(boxes=boxes, clean=crop(clean, boxes), degraded=crop(degraded, boxes)) if boxes else None
+
+
+def _scores(seen: Seen | None, poses: Poses, least: float) -> Scores:
+    if seen is None:
+        return {"people": 0.0, "shift": 0.0, "shift_px": 0.0}
+    boxes = seen.boxes
+    both = zip(poses(seen.clean, boxes), poses(seen.degraded, boxes), boxes, strict=True)
     shifts = [(displacement(clean, degraded, least=least), box[3]) for clean, degraded, box in both]
-    pixels, height = max(shifts, key=lambda shift: shift[0] / shift[1], default=(0.0, 1.0))
+    pixels, height = max(shifts, key=lambda shift: shift[0] / shift[1])
     return {"people": float(len(boxes)), "shift": pixels / height, "shift_px": pixels}
 
 

@@ -5,14 +5,15 @@ are not published, these are ours and unproved). Without weights there is the fi
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from filters._contract import Filter, Measure, Sample, Scores, verdict
-from filters._owl import Detect, open_owl
+from filters._contract import Filter, Prepare, Scores, Split, verdict
+from filters._owl import Detect, Prepared, open_owl, open_prepare
 from filters._vlm import Ask, Question, Vlm, open_vlm, shown
-from storage.records import Recipe, Verdict
+from storage.records import Image, Recipe, Verdict
 
 QUERIES = (
     "a watermark",
@@ -65,11 +66,18 @@ class Watermark(Filter, frozen=True):
         where = "weights" if self.second.weights else "model"
         return own | {f"second.{where}": self.second.weights or self.second.model}
 
-    def open(self, device: str) -> Measure:
+    def prepare(self) -> Prepare:
+        """Return what makes of a photograph the detector's input and, for a second opinion, the picture to show."""
+        prepare = open_prepare(self.weights)
+        return lambda sample: Look(
+            boxes=prepare(sample.clean), picture=shown(sample.clean) if self.second is not None else None
+        )
+
+    def open(self, device: str) -> Split:
         """Load the models and return the measure: `detected`, `area` of the box, and `opinion` where it was asked."""
         detect = open_owl(self.weights, self.queries, device=device, dtype=self.dtype, batch=self.batch)
         ask = open_vlm(self.second, device) if self.second else None
-        return lambda samples: _measure(samples, detect, ask, self.ask_above)
+        return Split(self.prepare(), lambda looks: _score(looks, detect, ask, self.ask_above))
 
     def judge(self, scores: Scores, recipe: Recipe | None = None) -> Verdict:
         """Drop as `watermark`; the second opinion decides where there is a readable one."""
@@ -78,17 +86,29 @@ class Watermark(Filter, frozen=True):
         return verdict("watermark", scores, "watermark" if marked else "")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A photograph made ready. boxes: for the detector. picture: as a second model is shown it; None without one."""
+
+    boxes: Prepared
+    picture: Image | None
+
+
 def opinion_of(answer: str) -> float:
     """Return 1 for yes, 0 for no, and UNREADABLE for anything but one of the two words."""
     return {"yes": 1.0, "no": 0.0}.get(answer.strip().strip(".!*\"'").lower(), UNREADABLE)
 
 
-def _measure(samples: Sequence[Sample], detect: Detect, ask: Ask | None, ask_above: float) -> list[Scores]:
-    boxes = detect([sample.clean for sample in samples])
+def _score(looks: Sequence[Look], detect: Detect, ask: Ask | None, ask_above: float) -> list[Scores]:
+    boxes = detect([look.boxes for look in looks])
     scores = [{"detected": box.score, "area": box.area} for box in boxes]
-    doubtful = [index for index, box in enumerate(boxes) if box.score > ask_above]
+    doubtful = {
+        index: look.picture
+        for index, (look, box) in enumerate(zip(looks, boxes, strict=True))
+        if box.score > ask_above and look.picture is not None
+    }
     if ask is not None and doubtful:
-        questions = [Question(images=(shown(samples[index].clean),), prompt=QUESTION) for index in doubtful]
+        questions = [Question(images=(picture,), prompt=QUESTION) for picture in doubtful.values()]
         for index, answer in zip(doubtful, ask(questions), strict=True):
             scores[index]["opinion"] = opinion_of(answer)
     return list(scores)

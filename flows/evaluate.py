@@ -12,7 +12,7 @@ from typing import Any
 
 from filters import _embedded_grade
 from filters._vlm import open_vlm
-from filters._vlm_answers import Answers
+from filters._vlm_answers import NOTES, Answers
 from flows.bench_settings import BenchSettings, RestoreSettings
 from flows.bench_sides import Sides, check_match, content_of, inputs_of, open_sides
 from storage.canonical import digest, plain
@@ -154,7 +154,7 @@ def evaluate(settings: BenchSettings, told: Told = lambda what, done, of: None) 
 
 def inputs_digest(settings: BenchSettings, named: Sides) -> str:
     """Return a hash of all that decides the figures: settings, pictures, models and code."""
-    notes = Path(settings.grader.answers) / "models.json"
+    notes = Path(settings.grader.answers) / NOTES
     weights, code = [settings.lpips.weights], ["tasks.evaluate", "training.benchmark.scores"]
     if settings.restore:
         weights.append(settings.restore.weights)
@@ -207,7 +207,7 @@ def _restored(settings: BenchSettings, wanted: RestoreSettings, degraded: Galler
     restorer = restorers.load(Path(wanted.weights), restorers.Placing(device=settings.device, prefix=prefix))
     usual = restorers.sampling_of(restorer.model.params)
     sampling = replace(usual, seed=wanted.seed, steps=wanted.steps or usual.steps)
-    notes = Path(settings.grader.answers) / "models.json"
+    notes = Path(settings.grader.answers) / NOTES
     name = digest([identity(wanted.weights, notes=notes), plain(sampling), wanted.prompts, prefix])
     folder = Path(settings.output) / "restored" / name[:16]
     restore_all(

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from pydantic import BaseModel
 
+from filters._vlm_answers import NOTES
 from flows.named_models import check_models, named_models
 from flows.settings import WEIGHTS, Settings
 from storage.canonical import digest
@@ -98,7 +99,8 @@ class Units:
     def _identity(self, setting: str, reference: str) -> str:
         if not setting.endswith(WEIGHTS):
             return reference  # the name a server knows it by
-        return f"{Path(reference).name}:{identity(reference, notes=self.folder / 'models.json')}"
+        notes = self.folder / "answers" / NOTES  # where a vision-language model looks as well
+        return f"{Path(reference).name}:{identity(reference, notes=notes)}"
 
     def models_of(self, prefixes: Iterable[str]) -> list[str]:
         """Return what identifies the models that the settings below `prefixes` name."""

@@ -1,7 +1,7 @@
 """Map: depth and segments of the clean images of one bucket, by the backends that the settings name."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, model_validator
 
 from storage import samples
@@ -17,10 +16,19 @@ from storage.commits import sha256_of_output
 from storage.ledger import SCORES, read_table, write_table
 from storage.records import Image, Plane, ShardReport, WorkShard
 from storage.shards import ShardWriter, read_member
-from tasks.annotators import Annotator, check_name, needs_weights, open_annotator
+from tasks.annotators import (
+    Annotator,
+    Kind,
+    Prepare,
+    check_name,
+    finish_of,
+    needs_weights,
+    open_annotator,
+    open_prepare,
+)
 from tasks.annotators.midas import Options as MidasOptions
 from tasks.annotators.sam2 import Options as Sam2Options
-from tasks.preparing import Group, grouped, in_turn, writable
+from tasks.preparing import Beside, Group, grouped, in_turn
 from tasks.progress import finished, may_work_together, quarantined
 
 SCHEMA = pa.schema(
@@ -77,7 +85,12 @@ class Options(BaseModel, frozen=True, extra="forbid"):
         chosen = [getattr(self, name).batch for name in {self.depth, self.segments} if needs_weights(name)]
         return max([1, *map(int, chosen)])
 
-    def open(self, kind: str, device: str) -> Annotator:
+    def open_prepare(self, kind: Kind) -> Prepare:
+        """Return the first step of the annotator of a kind, without its weights."""
+        name = getattr(self, kind)
+        return open_prepare(name, getattr(self, f"{kind}_weights"), getattr(self, name, None))
+
+    def open(self, kind: Kind, device: str) -> Annotator:
         """Return the annotator of a kind, loaded on `device`; raises ValueError if it makes another kind."""
         name = getattr(self, kind)
         annotator = open_annotator(name, device, getattr(self, f"{kind}_weights"), getattr(self, name, None))
@@ -86,13 +99,34 @@ class Options(BaseModel, frozen=True, extra="forbid"):
         return annotator
 
 
+KINDS: tuple[Kind, ...] = ("depth", "segments")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A group of images, uint8 (H, W, 3), with the annotations that need no weights: by kind, in the same order."""
+    """A group of images, uint8 (H, W, 3), and by kind what its backend makes of each before the model, in order."""
 
     keys: tuple[str, ...]
     images: tuple[Image, ...]
-    made: Mapping[str, tuple[NDArray[Any], ...]]
+    prepared: Mapping[Kind, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A group of images with what the backends' models found of each, by kind."""
+
+    keys: tuple[str, ...]
+    images: tuple[Image, ...]
+    found: Mapping[Kind, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The annotations of one image as they are stored: file suffix -> content, and its scores."""
+
+    key: str
+    members: Mapping[str, bytes]
+    scores: Mapping[str, float]
 
 
 class Runner:
@@ -100,23 +134,21 @@ class Runner:
 
     def __init__(self, options: Options, device: str) -> None:
         self._options = options
-        self._depth = options.open("depth", device)
-        self._segments = options.open("segments", device)
+        self._annotators = {kind: options.open(kind, device) for kind in KINDS}
 
-    def run(self, shard: WorkShard, prepared: Iterable[Ready] | None = None) -> ShardReport:
+    def run(self, shard: WorkShard, beside: Beside | None = None) -> ShardReport:
         """Annotate one work shard.
 
         inputs: the stem of the bucket's clean images and, where not all are wanted, the table of scenes whose kept
         rows are. Publishes `<output>.tar` with `<key>.depth.png` (16 bits) and `<key>.segments.png`, and
-        `<output>.parquet` with one row per image. prepared: its groups; None prepares each when it is its turn.
+        `<output>.parquet` with one row per image. beside: prepares and finishes its groups; None: each here, in turn.
         """
         lost = quarantined(shard)
         rows = [_blank(row["key"]) | {"reason": "crash"} for row in _wanted(shard.inputs) if row["key"] in lost]
-        if prepared is None:
-            prepared = in_turn(groups(shard, self._options), partial(prepare, options=self._options), shard)
         with ShardWriter(Path(shard.output + ".tar")) as writer:
-            for ready in prepared:
-                rows += self._annotate(ready, writer)
+            beside = beside or self._alone(shard)
+            for group in beside.finished(map(self._find, beside.prepared)):
+                rows += [self._stored(one, writer) for one in group]
         rows.sort(key=lambda row: str(row["key"]))
         write_table(Path(shard.output + ".parquet"), rows, SCHEMA)
         finished(shard)
@@ -125,24 +157,21 @@ class Runner:
         kept = len(rows) - sum(rejected.values())
         return ShardReport(shard=shard, kept=kept, rejected=dict(rejected), bytes=size, sha256=sha256)
 
-    def _annotate(self, ready: Ready, writer: ShardWriter) -> list[Row]:
-        images = [writable(image) for image in ready.images]
-        depths = ready.made.get("depth") or self._depth.annotate_all(images)
-        segments = ready.made.get("segments") or self._segments.annotate_all(images)
-        return [self._stored(*made, writer) for made in zip(ready.keys, depths, segments, strict=True)]
+    def _alone(self, shard: WorkShard) -> Beside:
+        prepared = in_turn(groups(shard, self._options), partial(prepare, options=self._options), shard)
+        return Beside(prepared=prepared, finished=partial(map, partial(finish, options=self._options)))
 
-    def _stored(self, key: str, depth: Plane, segments: Image, writer: ShardWriter) -> Row:
-        members = {"depth.png": samples.encode_depth(depth), "segments.png": samples.encode_labels(segments)}
-        placed = writer.add(key, members)
-        return _blank(key) | {
-            "depth_backend": self._depth.backend,
-            "depth_offset": placed["depth.png"][0],
-            "depth_size": placed["depth.png"][1],
-            "segments_backend": self._segments.backend,
-            "segments_offset": placed["segments.png"][0],
-            "segments_size": placed["segments.png"][1],
-            "scores": _scores(depth, segments),
-        }
+    def _find(self, ready: Ready) -> Found:
+        found = {kind: tuple(one.predict_all(ready.prepared[kind])) for kind, one in self._annotators.items()}
+        return Found(keys=ready.keys, images=ready.images, found=found)
+
+    def _stored(self, one: Finished, writer: ShardWriter) -> Row:
+        row = _blank(one.key) | {"scores": one.scores}
+        placed = writer.add(one.key, one.members)
+        for kind, annotator in self._annotators.items():
+            offset, size = placed[f"{kind}.png"]
+            row |= {f"{kind}_backend": annotator.backend, f"{kind}_offset": offset, f"{kind}_size": size}
+        return row
 
 
 def open(options: Options, device: str) -> Runner:  # noqa: A001  (the name every stage with weights gives this)
@@ -163,11 +192,21 @@ def groups(shard: WorkShard, options: Options) -> list[Group]:
 
 
 def prepare(group: Group, options: Options) -> Ready:
-    """Return the decoded images of a group, annotated by whatever needs no weights."""
+    """Return the images of a group, decoded, and what of their annotation needs no weights before the model."""
     images = tuple(_image(row) for row in group.rows)
-    embedded = [kind for kind in ("depth", "segments") if not needs_weights(getattr(options, kind))]
-    made = {kind: tuple(options.open(kind, "cpu").annotate_all(images)) for kind in embedded}
-    return Ready(keys=group.keys, images=images, made=made)
+    prepared = {kind: tuple(map(options.open_prepare(kind), images)) for kind in KINDS}
+    return Ready(keys=group.keys, images=images, prepared=prepared)
+
+
+def finish(group: Found, options: Options) -> list[Finished]:
+    """Return the annotations of a group, coded, in order."""
+    depths, segments = (map(finish_of(getattr(options, kind)), group.found[kind], group.images) for kind in KINDS)
+    return [_coded(*one) for one in zip(group.keys, depths, segments, strict=True)]
+
+
+def _coded(key: str, depth: Plane, segments: Image) -> Finished:
+    members = {"depth.png": samples.encode_depth(depth), "segments.png": samples.encode_labels(segments)}
+    return Finished(key=key, members=members, scores=_scores(depth, segments))
 
 
 def _image(row: Mapping[str, Any]) -> Image:

@@ -17,7 +17,7 @@ from storage.commits import sha256_of_output
 from storage.ledger import SCORES, read_table, write_table
 from storage.records import Image, Pair, ShardReport, WorkShard
 from storage.shards import read_member
-from tasks.preparing import Group, grouped, in_turn, writable
+from tasks.preparing import Beside, Group, grouped, in_turn, writable
 from tasks.progress import finished, may_work_together, quarantined
 
 BATCH = 8  # samples decoded at a time; a filter whose option `batch` is larger gets as many
@@ -51,11 +51,9 @@ class Runner:
         self._options = options
         self._measures: dict[str, Measure] = {name: item.open(device) for name, item in options.filters.items()}
 
-    def run(self, shard: WorkShard, prepared: Iterable[Ready] | None = None) -> ShardReport:
-        """Measure one unit; see `run`. prepared: its groups; None prepares each when it is its turn."""
-        lost = quarantined(shard)
-        if prepared is None:
-            prepared = in_turn(groups(shard, self._options), partial(prepare, options=self._options), shard)
+    def run(self, shard: WorkShard, beside: Beside | None = None) -> ShardReport:
+        """Measure one unit; see `run`. beside: prepares its groups; None: each is prepared here, in turn."""
+        lost, prepared = quarantined(shard), beside.prepared if beside else self._in_turn(shard)
         rows = [row for ready in prepared for row in self._rows(ready)]
         rows.extend({"key": key, "reason": "crash", "scores": {}} for key in sorted(lost))
         schema = EMBEDDINGS if any("embedding" in row for row in rows) else SCHEMA
@@ -64,6 +62,9 @@ class Runner:
         sha256, size = sha256_of_output(shard.output)
         rejected = {"crash": len(lost)} if lost else {}
         return ShardReport(shard=shard, kept=len(rows) - len(lost), rejected=rejected, bytes=size, sha256=sha256)
+
+    def _in_turn(self, shard: WorkShard) -> Iterable[Ready]:
+        return in_turn(groups(shard, self._options), partial(prepare, options=self._options), shard)
 
     def _rows(self, ready: Ready) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = [{"key": key, "reason": "", "scores": {}} for key in ready.keys]

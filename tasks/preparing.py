@@ -1,9 +1,10 @@
-"""What a model is given, made ready: one group of images after the other here, or some groups ahead of it elsewhere.
+"""What a model is given, made ready, and what it found, finished: group by group, in this process or elsewhere.
 
 A stage with weights has three functions. `open(options, device)` loads them. `groups(shard, options)` says which images
 go through the model together; a group is small, and says where its images lie. `prepare(group, options)` reads and
 decodes them and does whatever else needs a CPU and no weights: it is pure, so it may run anywhere, before anybody wants
-its result, and again when the process that ran it dies.
+its result, and again when the process that ran it dies. Where as much is left to do afterwards there is a fourth, as
+pure: `finish(found, options)`, of what the model found of a group.
 """
 
 from collections import deque
@@ -49,10 +50,22 @@ def writable(image: Image) -> Image:
     return np.require(image, requirements=["C", "W"])
 
 
-class Ahead(Generic[G, H, P]):
-    """Prepares groups elsewhere, at most `count` ahead of the one that is in use; iterate over it once, in order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What other processes do of a work shard for the one that holds the weights.
 
-    begin: starts to prepare a group and returns a handle without waiting. result: waits for a handle; what it raises
+    prepared: its groups, made ready, in order; iterate over it once. finished: of what the model found of each group,
+    an iterable, what the stage's `finish` makes of it, in order.
+    """
+
+    prepared: Iterable[Any]
+    finished: Callable[[Iterable[Any]], Iterable[Any]]
+
+
+class Ahead(Generic[G, H, P]):
+    """Works on groups elsewhere, at most `count` ahead of the one that is in use; iterate over it once, in order.
+
+    begin: starts to work on a group and returns a handle without waiting. result: waits for a handle; what it raises
     arrives when its group is wanted. The first `count` are begun at once, one more whenever one is taken.
     """
 

@@ -1,6 +1,7 @@
 """Long-lived actors on Ray that hold the weights of a stage: their pool, and what each of them does.
 
-Plain tasks beside an actor make ready what it is given: decoded, resized, normalised (`tasks.preparing`).
+Plain tasks beside an actor make ready what it is given: decoded, resized, normalised; and finish what it found
+(`tasks.preparing`).
 """
 
 import threading
@@ -18,7 +19,7 @@ from pydantic import BaseModel
 from ray import exceptions
 
 from storage.records import ShardReport
-from tasks.preparing import Ahead
+from tasks.preparing import Ahead, Beside
 from tasks.progress import may_work_together
 from tasks.units import Opened, Unit, execute
 from tasks.waves import Call, DiedError, PreparerDiedError
@@ -108,13 +109,13 @@ class _Actor:
     """On the worker: a stage with its weights loaded. What loading raised is raised by the calls, as itself.
 
     Calls compute one at a time, in the order of their numbers; up to `preparers` groups of each that was begun are made
-    ready by plain tasks ahead of their turn.
+    ready by plain tasks ahead of their turn, and as many are finished by others after it.
     """
 
     def __init__(self, stage: str, options: BaseModel, preparers: int, device: str) -> None:
         cv2.setNumThreads(1)
         self._preparers = preparers
-        self._prepare = ray.remote(num_cpus=1, max_retries=0)(_prepare)
+        self._elsewhere = ray.remote(num_cpus=1, max_retries=0)(_elsewhere)
         self._turn, self._next = threading.Condition(), 0
         self._opened: Opened | Exception
         try:
@@ -126,45 +127,48 @@ class _Actor:
         try:
             if isinstance(self._opened, Exception):
                 raise self._opened
-            prepared = self._ahead(unit)
+            beside = self._beside(unit)
             self._await_turn(number)
-            return timed(unit, self._opened, prepared)
+            return timed(unit, self._opened, beside)
         finally:
             self._await_turn(number)  # also where nothing could be begun: turns end in their order
             with self._turn:
                 self._next += 1
                 self._turn.notify_all()
 
-    def _ahead(self, unit: Unit) -> Iterable[Any] | None:
+    def _beside(self, unit: Unit) -> Beside | None:
         """Begin to make the groups of `unit` ready elsewhere; not after a death: here it is known which image it is."""
         if not self._preparers or not may_work_together(unit.shard):
             return None
         groups = import_module(unit.stage).groups(unit.shard, unit.options)
-        begin = partial(self._prepare.remote, unit.stage, unit.options)
-        return Ahead(groups, begin=begin, result=_prepared, count=self._preparers)
+        return Beside(prepared=self._ahead(unit, "prepare", groups), finished=partial(self._ahead, unit, "finish"))
+
+    def _ahead(self, unit: Unit, step: str, items: Iterable[Any]) -> Ahead[Any, Call, Any]:
+        begin = partial(self._elsewhere.remote, unit.stage, step, unit.options)
+        return Ahead(items, begin=begin, result=_result_of_step, count=self._preparers)
 
     def _await_turn(self, number: int) -> None:
         with self._turn:
             self._turn.wait_for(lambda: self._next == number)
 
 
-def _prepare(stage: str, options: BaseModel, group: Any) -> Any:  # a group, and what is made of it, are the stage's
-    """On a worker beside the actor: one group, made ready."""
+def _elsewhere(stage: str, step: str, options: BaseModel, item: Any) -> Any:  # both are the stage's own
+    """On a worker beside the actor: what the step of this name makes of one item."""
     cv2.setNumThreads(1)
-    return import_module(stage).prepare(group, options)
+    return getattr(import_module(stage), step)(item, options)
 
 
-def _prepared(call: Call) -> Any:
+def _result_of_step(call: Call) -> Any:
     try:
         return result_of(call, PreparerDiedError)
     except exceptions.ObjectLostError as error:
         raise PreparerDiedError(False) from error
 
 
-def timed(unit: Unit, opened: Opened | None, prepared: Iterable[Any] | None = None) -> tuple[ShardReport, float]:
+def timed(unit: Unit, opened: Opened | None, beside: Beside | None = None) -> tuple[ShardReport, float]:
     """On the worker: run `unit`; return its report and the seconds it took."""
     begun = time.monotonic()
-    return execute(unit, opened, prepared), time.monotonic() - begun
+    return execute(unit, opened, beside), time.monotonic() - begun
 
 
 def result_of(call: Call, died: type[DiedError]) -> Any:  # Any: whatever was called returns

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from pydantic import BaseModel
 
@@ -15,6 +15,7 @@ from storage.canonical import digest
 from storage.commits import write_commit
 from storage.errors import PairForgeError, TransientError
 from storage.records import ShardReport, WorkShard
+from tasks.preparing import Beside
 from tasks.retries import Retries
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,8 @@ class Unit:
 class Opened(Protocol):
     """What `open(options, device)` of a stage with weights returns."""
 
-    def run(self, shard: WorkShard, prepared: Iterable[Any] | None = None) -> ShardReport:
-        """Do `shard` and return its report. prepared: its groups, made ready; None: it prepares them itself."""
+    def run(self, shard: WorkShard, beside: Beside | None = None) -> ShardReport:
+        """Do `shard` and return its report. beside: what other processes do of it; None: all is done in this one."""
         ...
 
 
@@ -76,10 +77,10 @@ class Workers(Protocol):
         ...
 
 
-def execute(unit: Unit, opened: Opened | None = None, prepared: Iterable[Any] | None = None) -> ShardReport:
+def execute(unit: Unit, opened: Opened | None = None, beside: Beside | None = None) -> ShardReport:
     """Run `unit` in this process, by its opened stage where it has one, write the commit and log one line."""
     begun = time.monotonic()
-    report = opened.run(unit.shard, prepared) if opened else import_module(unit.stage).run(unit.shard, unit.options)
+    report = opened.run(unit.shard, beside) if opened else import_module(unit.stage).run(unit.shard, unit.options)
     write_commit(report)
     log_shard(report, seconds=time.monotonic() - begun)
     return report

@@ -3,7 +3,6 @@
 import errno
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydantic import BaseModel
 
 from storage.errors import SourceError, TransientError
 from storage.records import ShardReport, WorkShard
-from tasks.preparing import Group, grouped
+from tasks.preparing import Beside, Group, grouped
 from tasks.progress import finished, quarantined, working_on
 
 
@@ -29,6 +28,9 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     prepare_dies_once: tuple[str, ...] = ()  # what prepares these keys is killed, the first time
     prepare_raises: tuple[str, ...] = ()
     prepare_seconds: float = 0.0  # per key
+    finish_dies_once: tuple[str, ...] = ()  # and what finishes these
+    finish_raises: tuple[str, ...] = ()
+    finish_seconds: float = 0.0  # per key
 
 
 def run(shard: WorkShard, options: Options) -> ShardReport:
@@ -67,14 +69,20 @@ class Model:
         self._options = options
         self._name = f"{os.getpid()}-{time.monotonic_ns()}-{device}"
 
-    def run(self, shard: WorkShard, prepared: Iterable[Ready] | None = None) -> ShardReport:
+    def run(self, shard: WorkShard, beside: Beside | None = None) -> ShardReport:
         """Do `shard`, noting which model did, and of what was prepared elsewhere when it computed on it."""
         note(shard, self._name, suffix="model")
-        for ready in prepared or ():
-            begun = time.time()
-            time.sleep(self._options.seconds)
-            note(shard, f"{ready.key} {begun} {time.time()} {ready.process} {ready.pixels.sum()}", suffix="computed")
-        return run(shard, self._options.model_copy(update={"seconds": 0.0}) if prepared else self._options)
+        if beside is None:
+            return run(shard, self._options)
+        for key in beside.finished(self._computed(shard, ready) for ready in beside.prepared):
+            note(shard, key, suffix="taken")
+        return run(shard, self._options.model_copy(update={"seconds": 0.0}))
+
+    def _computed(self, shard: WorkShard, ready: Ready) -> tuple[str, str]:
+        begun = time.time()
+        time.sleep(self._options.seconds)
+        note(shard, f"{ready.key} {begun} {time.time()} {ready.process} {ready.pixels.sum()}", suffix="computed")
+        return ready.key, shard.output
 
 
 def groups(shard: WorkShard, options: Options) -> list[Group]:
@@ -95,6 +103,21 @@ def prepare(group: Group, options: Options) -> Ready:
     with Path(f"{row['output']}.prepared").open("a") as file:
         file.write(f"{key} {begun} {time.time()}\n")
     return Ready(key=key, process=os.getpid(), pixels=np.full((512, 512, 3), int(key[:-1]), np.uint8))
+
+
+def finish(found: tuple[str, str], options: Options) -> str:
+    """Take the time that finishing takes, and note when and where."""
+    (key, output), begun = found, time.time()
+    time.sleep(options.finish_seconds)
+    died = Path(f"{output}.{key}.died")
+    if key in options.finish_dies_once and not died.exists():
+        died.touch()
+        os._exit(1)
+    if key in options.finish_raises:
+        raise SourceError("not_finished", f"{key} cannot be finished")
+    with Path(f"{output}.finished").open("a") as file:
+        file.write(f"{key} {begun} {time.time()} {os.getpid()}\n")
+    return key
 
 
 def open(options: Options, device: str) -> Model:  # noqa: A001 (the contract)

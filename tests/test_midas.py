@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -107,13 +108,20 @@ def folder(folders):
     return folders("dpt")
 
 
+def disparity(folder, images, **options):
+    """Return what the network at `folder` predicts of each image, prepared in another process as far as can be told."""
+    prepare = midas.open_prepare(str(folder), Options())
+    prepared = pickle.loads(pickle.dumps([prepare(image) for image in images]))
+    return Estimator("cpu", str(folder), Options(**options)).disparity(prepared)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_prediction_is_that_of_the_transformers_pipeline(name, folders):
     import PIL.Image
 
     pipeline = transformers.pipeline("depth-estimation", model=str(folders(name)), device="cpu")
     expected = pipeline(PIL.Image.fromarray(PHOTOGRAPH))["predicted_depth"].numpy()
-    [found] = Estimator("cpu", str(folders(name)), Options()).disparity([PHOTOGRAPH])
+    [found] = disparity(folders(name), [PHOTOGRAPH])
     assert found.shape == PHOTOGRAPH.shape[:2]
     assert np.ptp(expected) > 0.01 * np.abs(expected).max() > 0
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
@@ -122,17 +130,14 @@ def test_prediction_is_that_of_the_transformers_pipeline(name, folders):
 @pytest.mark.parametrize("name", ["dpt", "depth_anything"])
 def test_images_of_any_size_go_together_and_keep_their_order(name, folders):
     images = [PHOTOGRAPH, PHOTOGRAPH[:60], PHOTOGRAPH[::-1].copy(), PHOTOGRAPH[:, :40], PHOTOGRAPH[:8, :8]]
-    estimator = Estimator("cpu", str(folders(name)), Options())
-    for image, together in zip(images, estimator.disparity(images), strict=True):
-        [alone] = estimator.disparity([image])
+    for image, together in zip(images, disparity(folders(name), images), strict=True):
+        [alone] = disparity(folders(name), [image])
         assert np.abs(alone - together).max() <= 1e-4 * np.abs(alone).max()
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_narrow_numbers_predict_nearly_the_same(dtype, folder):
-    exact, narrow = (
-        Estimator("cpu", str(folder), Options(dtype=kind)).disparity([PHOTOGRAPH])[0] for kind in ("fp32", dtype)
-    )
+    exact, narrow = (disparity(folder, [PHOTOGRAPH], dtype=kind)[0] for kind in ("fp32", dtype))
     assert narrow.dtype == np.float32
     assert np.abs(narrow - exact).max() < 0.05 * exact.max()
 
@@ -140,10 +145,7 @@ def test_narrow_numbers_predict_nearly_the_same(dtype, folder):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
 def test_a_compiled_network_predicts_the_same(folder):
-    exact, compiled = (
-        Estimator("cpu", str(folder), Options(compile=is_compiled)).disparity([PHOTOGRAPH])[0]
-        for is_compiled in (False, True)
-    )
+    exact, compiled = (disparity(folder, [PHOTOGRAPH], compile=is_compiled)[0] for is_compiled in (False, True))
     assert np.abs(compiled - exact).max() < 1e-3 * exact.max()
 
 
@@ -259,7 +261,7 @@ def test_what_the_network_never_uses_may_be_absent(folder, tmp_path):
     unused = [name for name in state if name.startswith("neck.fusion_stage.layers.0.residual_layer1.")]
     assert len(unused) == 4
     save_file({name: state[name] for name in state if name not in unused}, copy / "model.safetensors", {"format": "pt"})
-    first, second = (Estimator("cpu", str(path), Options()).disparity([PHOTOGRAPH])[0] for path in (folder, copy))
+    first, second = (disparity(path, [PHOTOGRAPH])[0] for path in (folder, copy))
     assert np.array_equal(first, second)
 
 
@@ -345,9 +347,11 @@ class Counting:
     def __init__(self, weights, *, batch):
         options = annotate.Options(depth="midas", depth_weights=weights, midas=Options(batch=batch))
         self.runner, self.groups = annotate.open(options, "cpu"), []
-        inner = self.runner._depth
-        together = lambda images: self.groups.append(len(images)) or inner.annotate_batch(images)  # noqa: E731
-        self.runner._depth = dataclasses.replace(inner, annotate_batch=together)
+        self.alive = self.runner._annotators["depth"]
+        self.predict_by(lambda prepared: self.groups.append(len(prepared)) or self.alive.predict(prepared))
+
+    def predict_by(self, predict):
+        self.runner._annotators["depth"] = dataclasses.replace(self.alive, predict=predict)
 
 
 def depths(shard):
@@ -374,12 +378,12 @@ def died(images):
 
 def test_after_a_death_images_go_one_by_one_so_that_the_right_one_is_blamed(folder, shard):
     counting, retries = Counting(str(folder), batch=4), Retries()
-    alive = counting.runner._depth
-    counting.runner._depth = dataclasses.replace(alive, annotate_batch=died)
+    alive = counting.runner._annotators["depth"].predict
+    counting.predict_by(died)
     with pytest.raises(KeyboardInterrupt):
         counting.runner.run(shard)
     retries.died(shard, RuntimeError("the worker is gone"))
-    counting.runner._depth = alive
+    counting.predict_by(alive)
     counting.runner.run(shard)
     assert counting.groups == [1] * 5
     counting.runner.run(shard)
@@ -388,10 +392,10 @@ def test_after_a_death_images_go_one_by_one_so_that_the_right_one_is_blamed(fold
 
 def test_an_interrupted_shard_is_done_again_in_the_same_batches(folder, shard):
     counting = Counting(str(folder), batch=4)
-    alive = counting.runner._depth
-    counting.runner._depth = dataclasses.replace(alive, annotate_batch=died)
+    alive = counting.runner._annotators["depth"].predict
+    counting.predict_by(died)
     with pytest.raises(KeyboardInterrupt):
         counting.runner.run(shard)
-    counting.runner._depth = alive
+    counting.predict_by(alive)
     counting.runner.run(shard)
     assert counting.groups == [4, 1]

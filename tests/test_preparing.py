@@ -1,4 +1,4 @@
-"""What a model is given is made ready ahead of it, in order and in bounds: by the window, and by plain tasks on Ray."""
+"""What a model is given is made ready ahead of it, and what it found is finished after it, in order and in bounds."""
 
 import itertools
 import os
@@ -164,3 +164,38 @@ def test_a_wave_that_is_stopped_leaves_no_preparer_behind(cluster, tmp_path):
     began = len(notes(tmp_path, "prepared"))
     assert [report.kept for report in run(cluster, units(tmp_path / "next", 2, actor=True))] == [3, 3]
     assert len(notes(tmp_path, "prepared")) <= began + COUNT
+
+
+@pytest.mark.stack
+def test_what_was_found_is_finished_elsewhere_while_the_actor_computes_and_comes_back_in_order(cluster, tmp_path):
+    run(cluster, units(tmp_path, 2, actor=True, seconds=0.2, finish_seconds=0.15))
+    finished, computed = spans(tmp_path, "finished"), spans(tmp_path, "computed")
+    assert finished.keys() == computed.keys()
+    assert all(computed[key][1] <= finished[key][0] for key in computed)
+    assert sum(finished[f"{unit}a"][0] < computed[f"{unit}b"][1] for unit in range(2)) == 2
+    models = {name.partition("-")[0] for (name,) in notes(tmp_path, "model")}
+    assert models.isdisjoint({process for *_, process in notes(tmp_path, "finished")})
+    for unit in range(2):
+        assert (tmp_path / f"{unit}.taken").read_text().split() == [f"{unit}{letter}" for letter in "abc"]
+
+
+@pytest.mark.stack
+def test_no_more_waits_to_be_finished_than_was_asked_for(cluster, tmp_path):
+    run(cluster, units(tmp_path, 1, actor=True, finish_seconds=0.2))
+    finished, computed = spans(tmp_path, "finished"), spans(tmp_path, "computed")
+    for begun, _ in computed.values():
+        waiting = sum(end <= begun for _, end in computed.values()) - sum(end <= begun for _, end in finished.values())
+        assert waiting < COUNT + 1
+
+
+@pytest.mark.stack
+def test_a_finisher_that_dies_costs_neither_the_unit_nor_the_weights(cluster, tmp_path):
+    reports = run(cluster, units(tmp_path, 2, actor=True, finish_dies_once=("1b",)))
+    assert [(report.kept, dict(report.rejected)) for report in reports] == [(3, {})] * 2
+    assert len({model for (model,) in notes(tmp_path, "model")}) == 1
+
+
+@pytest.mark.stack
+def test_what_a_finisher_raises_arrives_as_itself(cluster, tmp_path):
+    with pytest.raises(SourceError, match="0b cannot be finished"):
+        run(cluster, units(tmp_path, 1, actor=True, finish_raises=("0b",)))

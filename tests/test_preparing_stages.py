@@ -13,6 +13,8 @@ from filters import load
 from filters._contract import Filter, Split
 from filters._vlm import shown
 from storage.ledger import read_table
+from storage.records import Recipe, Step
+from storage.samples import encode_depth
 from tasks import annotate, measure
 from tasks.progress import finished, quarantined
 from tasks.units import InProcess, Unit
@@ -20,6 +22,8 @@ from tests.quiet_ray import quiet_ray
 from tests.test_clean import Bucket, png
 from tests.test_remote import run
 from tests.vlm_server import graded, picture_in, serve
+
+HAZE = Recipe(name="haze", severity=0.5, steps=(Step(degradation="haze", params={}, inputs={}),), digest="0" * 64)
 
 
 @pytest.fixture
@@ -91,8 +95,8 @@ def test_embedded_annotations_are_made_where_images_are_prepared(bucket):
     options = annotate.Options()
     (first, *_) = annotate.groups(shard(bucket, "annotate"), options)
     ready = annotate.prepare(first, options)
-    assert set(ready.made) == {"depth", "segments"}
-    assert ready.made["depth"][0].shape == ready.images[0].shape[:2]
+    assert set(ready.prepared) == {"depth", "segments"}
+    assert ready.prepared["depth"][0].shape == ready.images[0].shape[:2]
 
 
 class Deadly(Filter, frozen=True):
@@ -126,17 +130,105 @@ def test_after_a_death_the_image_that_kills_is_the_one_that_is_blamed(bucket):
     finished(work)
 
 
-@pytest.mark.parametrize("name", ["clip", "pair_similarity"])
-def test_a_split_filter_prepares_alike_with_and_without_its_weights(name, bucket, tmp_path):
+def clip(folder):
     pytest.importorskip("open_clip")
     from tests import tiny_clip
 
-    chosen = load(name)(weights=str(tiny_clip.save(tmp_path / "clip")))
+    return {"weights": str(tiny_clip.save(folder / "clip"))}
+
+
+def owl(folder):
+    pytest.importorskip("transformers")
+    from tests import tiny_owl
+
+    return {"weights": str(tiny_owl.save(folder / "owl"))}
+
+
+def poses(folder):
+    pytest.importorskip("transformers")
+    from tests import tiny_vitpose
+
+    return {"weights": str(tiny_vitpose.save_poses(folder / "poses")), "min_joint": 0.0}
+
+
+def detected_poses(folder):
+    options = poses(folder)
+    from tests import tiny_vitpose
+
+    return options | {"detector": str(tiny_vitpose.save_detector(folder / "people")), "min_person": 0.0, "people": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("clip", clip),
+        ("pair_similarity", clip),
+        ("watermark", owl),
+        ("skeleton", poses),
+        ("skeleton", detected_poses),
+    ],
+    ids=["clip", "pair_similarity", "watermark", "skeleton", "skeleton with a detector"],
+)
+def test_a_split_filter_prepares_alike_with_and_without_its_weights(name, model, bucket, tmp_path):
+    chosen = load(name)(**model(tmp_path))
     whole = chosen.open("cpu")
     assert isinstance(whole, Split)
     group = measure.groups(shard(bucket, "measure"), measure.Options(filters={}))[0]
     samples = measure.prepare(group, measure.Options(filters={"resolution": load("resolution")()})).samples
-    samples = [replace(sample, degraded=sample.clean[::-1].copy()) for sample in samples]
+    samples = [replace(sample, degraded=sample.clean[::-1].copy(), recipe=HAZE) for sample in samples]
     first = chosen.prepare()
     frozen = pickle.loads(pickle.dumps([first(sample) for sample in samples]))
-    assert whole.score(frozen) == whole(samples)
+    found = whole.score(frozen)
+    assert found == whole(samples)
+    assert len({str(one) for one in found}) > 1
+
+
+@pytest.mark.stack
+def test_annotations_by_models_that_were_prepared_and_finished_elsewhere_have_the_same_bytes(cluster, bucket, tmp_path):
+    options = modelled(tmp_path)
+    shas = [
+        run(workers, [Unit(stage="tasks.annotate", shard=shard(bucket, "annotate", name), options=options, actor=True)])
+        for name, workers in (("alone", InProcess()), ("ray", cluster))
+    ]
+    assert [[(one.kept, one.sha256) for one in reports] for reports in shas] == [[(5, shas[0][0].sha256)]] * 2
+    backends = {(row["depth_backend"][:5], row["segments_backend"][:4]) for row in rows_of(bucket, "annotate/ray")}
+    assert backends == {("midas", "sam2")}
+
+
+def test_the_model_is_all_that_is_left_between_preparing_and_finishing(bucket, tmp_path):
+    options = modelled(tmp_path)
+    runner = annotate.open(options, "cpu")
+    (first, *_) = annotate.groups(shard(bucket, "annotate"), options)
+    ready = pickle.loads(pickle.dumps(annotate.prepare(first, options)))
+    found = pickle.loads(pickle.dumps(runner._find(replace(ready, images=()))))  # no pixel of an image is looked at
+    finished_group = annotate.finish(replace(found, images=ready.images), options)
+    expected = runner._annotators["depth"].annotate_all(ready.images)
+    for one, depth in zip(finished_group, expected, strict=True):
+        assert one.members["depth.png"] == encode_depth(depth)
+
+
+def modelled(folder):
+    """Return options whose depth and segments small random networks make."""
+    pytest.importorskip("sam2")
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from tests.test_midas import dpt
+    from tests.test_sam2 import FOLDER, processor, saved, small_parts
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.DPTForDepthEstimation(dpt()).save_pretrained(folder / "depth")
+        saved(transformers.Sam2Model(transformers.Sam2Config(**small_parts())), folder / "segments")
+    transformers.DPTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder / "depth")
+    processor().save_pretrained(folder / "segments")
+    return annotate.Options(
+        depth="midas",
+        depth_weights=str(folder / "depth"),
+        segments="sam2",
+        segments_weights=str(folder / "segments"),
+        midas={"batch": 2},
+        sam2=FOLDER,
+    )
+
+
+def rows_of(bucket, stem):
+    return read_table(bucket.root / f"{stem}.parquet")

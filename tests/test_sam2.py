@@ -10,7 +10,7 @@ import skimage.data
 
 from storage.errors import SettingsError, ShardError
 from tasks.annotators import open_annotator, sam2
-from tasks.annotators._sam2_models import _configuration, open_model
+from tasks.annotators._sam2_models import _configuration, open_model, open_pixels
 from tasks.pickles import convert_pickle
 
 torch = pytest.importorskip("torch")
@@ -21,6 +21,12 @@ PHOTOGRAPH = skimage.data.astronaut()[:240, :320]
 # Thresholds that a part of the masks of each random checkpoint meets.
 PACKAGE = sam2.Options(points_per_side=3, iou=0.5, stability=0.77, points_per_batch=5)
 FOLDER = sam2.Options(points_per_side=3, iou=0.5, stability=0.55, points_per_batch=5)
+
+
+def segments(model, images, options):
+    """Return the labels of images by a segmenter that is given the pixels as they are."""
+    prepared = [sam2.prepared_by(lambda piece: piece, image, options) for image in images]
+    return list(map(sam2.finish, sam2.find(model, prepared, options), images))
 
 
 class Oracle:
@@ -62,7 +68,7 @@ def same_partition(labels, truth):
 
 def test_what_the_model_knows_becomes_labels_by_falling_area():
     image, truth = coloured()
-    [labels] = sam2.segments(Oracle(), [image], sam2.Options(points_per_side=14))
+    [labels] = segments(Oracle(), [image], sam2.Options(points_per_side=14))
     assert labels.dtype == np.uint8
     assert same_partition(labels, truth)
     assert np.all(np.diff(np.bincount(labels.ravel())) <= 0)
@@ -71,7 +77,7 @@ def test_what_the_model_knows_becomes_labels_by_falling_area():
 @pytest.mark.parametrize("tile", [64, 100])
 def test_tiles_find_what_the_whole_image_shows(tile):
     image, truth = coloured()
-    [labels] = sam2.segments(Oracle(), [image], sam2.Options(points_per_side=12, tile=tile))
+    [labels] = segments(Oracle(), [image], sam2.Options(points_per_side=12, tile=tile))
     for thing in np.unique(truth):  # but for slivers that no point of a tile's grid hits
         label = np.bincount(labels[truth == thing]).argmax()
         assert np.mean((labels == label) == (truth == thing)) > 0.995
@@ -80,21 +86,21 @@ def test_tiles_find_what_the_whole_image_shows(tile):
 def test_images_of_any_size_share_batches_and_keep_their_order():
     sizes, oracle = [(130, 150), (90, 70), (64, 64), (70, 130)], Oracle()
     images, truths = zip(*(coloured(shape) for shape in sizes), strict=True)
-    found = sam2.segments(oracle, images, sam2.Options(points_per_side=12, batch=2, tile=100))
+    found = segments(oracle, images, sam2.Options(points_per_side=12, batch=2, tile=100))
     assert all(same_partition(labels, truth) for labels, truth in zip(found, truths, strict=True))
     assert max(oracle.embedded) == 2
 
 
 def test_bad_and_unstable_masks_are_dropped():
     image, _ = coloured()
-    assert sam2.segments(Oracle(), [image], sam2.Options(points_per_side=8, iou=0.96))[0].max() == 0
+    assert segments(Oracle(), [image], sam2.Options(points_per_side=8, iou=0.96))[0].max() == 0
 
     class Unstable(Oracle):
         def masks(self, embedding, points):
             logits, scores = super().masks(embedding, points)
             return logits / 18, scores  # no logit is beyond the offset
 
-    assert sam2.segments(Unstable(), [image], sam2.Options(points_per_side=8))[0].max() == 0
+    assert segments(Unstable(), [image], sam2.Options(points_per_side=8))[0].max() == 0
 
 
 def test_the_grid_is_that_of_the_published_generator():
@@ -185,9 +191,9 @@ def published_masks(file):
 
 
 def our_masks(weights, options, image=PHOTOGRAPH):
-    model = open_model(weights, "cpu")
+    model, pixels = open_model(weights, "cpu"), open_pixels(weights)
     with torch.inference_mode():
-        found = sam2.masks_of(model, model.embed([image])[0], image.shape[:2], options)
+        found = sam2.masks_of(model, model.embed([pixels(image)])[0], image.shape[:2], options)
     bits = [np.zeros(image.shape[:2], bool) for _ in found]
     for canvas, item in zip(bits, found, strict=True):
         canvas[item.box.row :, item.box.column :][: item.box.height, : item.box.width] = item.bits
@@ -227,9 +233,9 @@ def test_logits_are_those_of_the_sam2_package(package_file):
     predictor.set_image(PHOTOGRAPH)
     point = np.array([[0.3, 0.6]], np.float32)
     _, expected, low = predictor.predict(point * PHOTOGRAPH.shape[1::-1], np.ones(1))
-    ours = open_model(package_file, "cpu")
+    ours, pixels = open_model(package_file, "cpu"), open_pixels(package_file)
     with torch.inference_mode():
-        logits, scores = ours.masks(ours.embed([PHOTOGRAPH])[0], torch.from_numpy(point))
+        logits, scores = ours.masks(ours.embed([pixels(PHOTOGRAPH)])[0], torch.from_numpy(point))
     assert np.abs(scores[0].numpy() - expected).max() < 1e-4
     assert np.abs(logits[0].clamp(-32, 32).numpy() - low).max() < 1e-4 * np.abs(low).max()
 
@@ -260,6 +266,47 @@ def test_the_annotator_makes_labels_of_the_size_of_the_image(format_name, reques
     assert annotator.backend.startswith("sam2-1:")
     together = annotator.annotate_all([PHOTOGRAPH, PHOTOGRAPH[:100]])
     assert np.mean(together[0] != labels) < 1e-3
+
+
+SEVERAL = [PHOTOGRAPH, PHOTOGRAPH[:100], PHOTOGRAPH[::-1].copy(), PHOTOGRAPH[:, :77], skimage.data.cat()]
+
+
+@pytest.mark.parametrize("format_name", ["folder", pytest.param("package_file", marks=pytest.mark.slow)])
+def test_what_the_encoder_says_of_a_batch_is_what_it_says_of_each_image(format_name, request):
+    weights = request.getfixturevalue(format_name)
+    model, pixels = open_model(weights, "cpu"), open_pixels(weights)
+    images = SEVERAL if format_name == "folder" else SEVERAL[:3]
+    with torch.inference_mode():
+        together = model.embed([pixels(image) for image in images])
+        alone = [model.embed([pixels(image)])[0] for image in images]
+    for batched, single in zip(together, alone, strict=True):
+        for one, other in zip(batched, single, strict=True):
+            assert one.shape == other.shape
+            assert (one - other).abs().max() <= 1e-4 * other.abs().max()
+
+
+@pytest.mark.parametrize("tile", [2048, 150])
+def test_a_batch_of_images_has_the_labels_of_each_alone(folder, tile):
+    annotator = open_annotator("sam2", weights=str(folder), options=FOLDER.model_copy(update={"tile": tile}))
+    together, alone = annotator.annotate_all(SEVERAL), [annotator.annotate(image) for image in SEVERAL]
+    assert [len(np.unique(labels)) > 1 for labels in alone].count(True) >= 4
+    for batched, single in zip(together, alone, strict=True):
+        assert np.mean(batched != single) < 1e-3  # pixels whose logit is 0 within rounding
+
+
+@pytest.mark.parametrize("format_name", ["folder", "package_file"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the package compiles its transforms by TorchScript
+def test_an_image_is_prepared_as_its_library_does_it(format_name, request):
+    weights = request.getfixturevalue(format_name)
+    ours = open_pixels(weights)(PHOTOGRAPH)
+    if format_name == "folder":
+        theirs = processor()(images=[PHOTOGRAPH], return_tensors="pt")["pixel_values"][0].numpy()
+    else:
+        from sam2.utils.transforms import SAM2Transforms
+
+        theirs = SAM2Transforms(resolution=1024, mask_threshold=0.0)(PHOTOGRAPH).numpy()
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() <= 1e-4
 
 
 def test_the_image_model_is_read_out_of_a_published_video_model(video_folder):

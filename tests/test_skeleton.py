@@ -7,7 +7,7 @@ from skimage import data
 
 from filters import load
 from filters._contract import Sample
-from filters._poses import Pose, open_people, open_poses, whole
+from filters._poses import Pose, open_crop, open_look, open_people, open_poses, whole
 from filters.skeleton import displacement
 from storage.errors import SettingsError, ShardError
 from storage.torchvision import prepare_torchvision
@@ -58,7 +58,9 @@ def test_joints_are_those_of_the_library(tmp_path, experts):
     index = {"dataset_index": torch.zeros(2, dtype=torch.long)} if experts > 1 else {}
     with torch.inference_mode():
         expected = processor.post_process_pose_estimation(model(pixels, **index), boxes=[BOXES])[0]
-    found = open_poses(str(folder), device="cpu", dtype="float32")(IMAGE, BOXES)
+    crops = open_crop(str(folder))(IMAGE, BOXES)
+    assert np.abs(crops - pixels.numpy()).max() <= 1e-4
+    found = open_poses(str(folder), device="cpu", dtype="float32")(crops, BOXES)
     for ours, theirs in zip(found, expected, strict=True):
         assert np.abs(ours.points[:, ::-1] - theirs["keypoints"].numpy()).max() <= 1e-4
         assert np.abs(ours.scores - theirs["scores"].numpy()).max() <= 1e-4
@@ -71,7 +73,7 @@ def test_people_are_those_of_the_library_by_falling_probability(detector):
         outputs = model(**processor(images=IMAGE, return_tensors="pt"))
     expected = processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=[IMAGE.shape[:2]])[0]
     people = sorted(expected["scores"][expected["labels"] == 0].tolist(), reverse=True)
-    found = open_people(detector, threshold=0.0, most=99, device="cpu", dtype="float32")([IMAGE])[0]
+    found = open_people(detector, threshold=0.0, most=99, device="cpu", dtype="float32")(open_look(detector)(IMAGE))
     assert 0 < len(found) <= len(people)
     best = expected["boxes"][expected["scores"].tolist().index(people[0])].clamp(min=0).tolist()
     width, height = min(best[2], IMAGE.shape[1]) - best[0], min(best[3], IMAGE.shape[0]) - best[1]
@@ -80,11 +82,11 @@ def test_people_are_those_of_the_library_by_falling_probability(detector):
 
 def test_at_most_so_many_people_are_looked_at(detector):
     find = open_people(detector, threshold=0.0, most=2, device="cpu", dtype="float32")
-    assert len(find([IMAGE])[0]) == 2
+    assert len(find(open_look(detector)(IMAGE))) == 2
 
 
 def test_without_a_detector_the_image_is_one_person(poses):
-    assert whole([IMAGE]) == [[(0.0, 0.0, 360.0, 300.0)]]
+    assert whole(IMAGE) == [(0.0, 0.0, 360.0, 300.0)]
     assert scores_of(skeleton(poses), IMAGE, IMAGE)["people"] == 1
 
 

@@ -3,6 +3,9 @@
 # ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
 
 import json
+import os
+import pickle
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -14,8 +17,13 @@ pytest.importorskip("torchvision", reason="torchvision is not installed: install
 import PIL.Image
 from skimage import data
 
+from filters import load
+from filters._contract import Sample
 from filters._vlm import MAX_TOKENS, SYSTEM, Question, Vlm, open_vlm
+from filters._vlm_patches import open_patches
+from filters.severity_vlm import grades
 from storage.errors import SettingsError, ShardError
+from storage.records import Recipe, Step
 from tests.tiny_qwen3_vl import save_tiny
 
 
@@ -59,6 +67,43 @@ def by_the_library(folder, number):
     return inputs, processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
+def test_a_batch_is_laid_out_as_the_librarys_processor_does_it(local, checkpoint):
+    processor = transformers.AutoProcessor.from_pretrained(checkpoint)
+    processor.tokenizer.padding_side = "left"
+    images = [PIL.Image.fromarray(image) for question in questions() for image in question.images]
+    texts = [local._chat(question) for question in questions()]
+    theirs, ours = processor(text=texts, images=images, padding=True, return_tensors="pt"), local.inputs(questions())
+    assert set(ours) == set(theirs)
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=0)
+
+
+def test_patches_that_were_made_elsewhere_are_not_made_again(local, checkpoint):
+    cut = open_patches(str(checkpoint))
+    ready = [replace(one, patches=tuple(map(cut, one.images))) for one in pickle.loads(pickle.dumps(questions()))]
+    blank = [replace(one, images=tuple(image * 0 for image in one.images)) for one in ready]  # looked at by nobody
+    theirs, ours = local.inputs(questions()), local.inputs(blank)
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=0)
+    assert local(blank) == local(questions())
+
+
+def test_grades_are_asked_with_patches_that_were_made_without_the_weights(local, checkpoint):
+    face, cat = (image[:96, :128].copy() for image in (data.astronaut(), data.chelsea()))
+    steps = tuple(Step(degradation=name, params={}, inputs={}) for name in ("haze", "noise"))
+    recipe = Recipe(name="haze_noise", severity=0.5, steps=steps, digest="")
+    prepare, asked = load("severity_vlm")(weights=str(checkpoint)).prepare(), []
+    wanted = pickle.loads(pickle.dumps([prepare(Sample(key="a", clean=face, degraded=cat, recipe=recipe))]))
+    grades(lambda questions: asked.extend(questions) or ["5"] * len(questions), wanted)
+    assert [len(question.patches) for question in asked] == [1] * 4
+    theirs, ours = (
+        local.inputs([replace(one, patches=kept) for one, kept in zip(asked, some, strict=True)])
+        for some in ([()] * 4, [one.patches for one in asked])
+    )
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_the_model_is_given_what_the_librarys_processor_gives(number, local, checkpoint):
     theirs, _ = by_the_library(checkpoint, number)
@@ -92,6 +137,20 @@ def test_the_identity_is_that_of_the_bytes(checkpoint, tmp_path):
     assert Vlm(weights=str(copy)).identity() == Vlm(weights=str(checkpoint)).identity()
     (copy / "chat_template.jinja").write_text("other")
     assert Vlm(weights=str(copy)).identity() != Vlm(weights=str(checkpoint)).identity()
+
+
+def test_weights_are_hashed_once_for_all_starts_and_anew_when_a_file_changes(tmp_path):
+    vlm = Vlm(weights=str(save_tiny(tmp_path / "model")), answers=str(tmp_path / "answers"))
+    file = tmp_path / "model" / "model.safetensors"
+    before, stat = vlm.identity(), file.stat()
+    assert before == Vlm(weights=vlm.weights).identity()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert vlm.identity() == before  # nobody read it again: size, time and inode are those that were noted
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert vlm.identity() == Vlm(weights=vlm.weights).identity() != before
 
 
 def without_processor(folder):

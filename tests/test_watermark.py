@@ -9,7 +9,7 @@ transformers = pytest.importorskip("transformers")
 
 from filters import load  # noqa: E402
 from filters._contract import Sample  # noqa: E402
-from filters._owl import open_owl  # noqa: E402
+from filters._owl import open_owl, open_prepare  # noqa: E402
 from filters.watermark import QUERIES, UNREADABLE, opinion_of  # noqa: E402
 from storage.errors import SettingsError, ShardError  # noqa: E402
 from tests.tiny_owl import save  # noqa: E402
@@ -33,7 +33,8 @@ def theirs(folder):
 
 
 def detect(folder, images, **options):
-    return open_owl(str(folder), QUERIES, **{"device": "cpu", "dtype": "float32", "batch": 2, **options})(images)
+    found = open_owl(str(folder), QUERIES, **{"device": "cpu", "dtype": "float32", "batch": 2, **options})
+    return found([open_prepare(str(folder))(image) for image in images])
 
 
 def test_the_likeliest_box_is_that_of_the_librarys_pipeline(folder, theirs):

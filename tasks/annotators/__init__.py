@@ -1,7 +1,9 @@
 """Annotators make depth and segments of a clean image: a file here is a backend; `open_annotator` loads one.
 
 An embedded backend has `load(device, weights)`. One with a model has `Options` beside it, a pydantic model with all
-defaults, and `load(device, weights, options)`.
+defaults, `load(device, weights, options)`, and two functions that need no weights, so that they can run beside the
+model: `open_prepare(weights, options)` returns what makes of an image what the network is given, and
+`finish(found, image)` makes the annotation of what the network found.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,28 +16,46 @@ from numpy.typing import NDArray
 
 from storage.records import Image
 
+Kind = Literal["depth", "segments"]
+Prepare = Callable[[Image], Any]  # Any: whatever the backend's own `predict` takes
+Finish = Callable[[Any, Image], NDArray[Any]]
+
+
+def as_found(found: NDArray[Any], image: Image) -> NDArray[Any]:
+    """Return `found`, which is the annotation."""
+    return found
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotator:
-    """An opened backend.
+    """An opened backend: three steps, of which only `predict` needs weights.
 
-    annotate: of a uint8 (H, W, 3) sRGB image, either inverse depth, float32 (H, W) in [0, 1], 1 nearest, 0 infinitely
-    far; or segments, uint8 (H, W) labels 0 to 254 by falling area. backend: its name with version or revision, stored
-    with every map it makes. annotate_batch: where a model gains by it, the same of up to `batch` images at a time.
+    prepare: of a uint8 (H, W, 3) sRGB image what goes through the network; of an embedded backend the annotation.
+    predict: of up to `batch` prepared images what the network finds, in order. finish: of that and the image either
+    inverse depth, float32 (H, W) in [0, 1], 1 nearest, 0 infinitely far; or segments, uint8 (H, W) labels 0 to 254 by
+    falling area. backend: its name with version or revision, stored with every map it makes.
     """
 
-    kind: Literal["depth", "segments"]
+    kind: Kind
     backend: str
-    annotate: Callable[[Image], NDArray[Any]]
-    annotate_batch: Callable[[Sequence[Image]], list[NDArray[Any]]] | None = None
+    prepare: Prepare
+    predict: Callable[[Sequence[Any]], list[Any]] = list
+    finish: Finish = as_found
     batch: int = 1
 
+    def predict_all(self, prepared: Sequence[Any]) -> list[Any]:
+        """Return what is found of each prepared image, `batch` of them at a time."""
+        groups = (prepared[start : start + self.batch] for start in range(0, len(prepared), self.batch))
+        return [found for group in groups for found in self.predict(group)]
+
+    def annotate(self, image: Image) -> NDArray[Any]:
+        """Return the annotation of `image`."""
+        return self.annotate_all([image])[0]
+
     def annotate_all(self, images: Sequence[Image]) -> list[NDArray[Any]]:
-        """Return the annotation of each image, `batch` of them at a time."""
-        if self.annotate_batch is None:
-            return [self.annotate(image) for image in images]
-        groups = (images[start : start + self.batch] for start in range(0, len(images), self.batch))
-        return [annotation for group in groups for annotation in self.annotate_batch(group)]
+        """Return the annotation of each image."""
+        found = self.predict_all([self.prepare(image) for image in images])
+        return [self.finish(*both) for both in zip(found, images, strict=True)]
 
 
 def names() -> tuple[str, ...]:
@@ -59,6 +79,22 @@ def libraries(name: str) -> tuple[str, ...]:
 def needs_weights(name: str) -> bool:
     """Return whether backend `name` has a model, whose weights and options the settings name."""
     return hasattr(import_module(f"tasks.annotators.{check_name(name)}"), "Options")
+
+
+def open_prepare(name: str, weights: str = "", options: Any = None) -> Prepare:
+    """Return the first step of backend `name`, without loading its weights; raises as `open_annotator` does."""
+    module = import_module(f"tasks.annotators.{check_name(name)}")
+    if not needs_weights(name):
+        prepare: Prepare = module.load("cpu", weights).prepare
+        return prepare
+    opened: Prepare = module.open_prepare(weights, options or module.Options())
+    return opened
+
+
+def finish_of(name: str) -> Finish:
+    """Return the last step of backend `name`."""
+    finish: Finish = getattr(import_module(f"tasks.annotators.{check_name(name)}"), "finish", as_found)
+    return finish
 
 
 def open_annotator(name: str, device: str = "cpu", weights: str = "", options: Any = None) -> Annotator:

@@ -1,14 +1,16 @@
 """SAM-2 in two checkpoint formats behind one door: Meta's `sam2` package, and transformers' Sam2Model.
 
 Both are told the same: an image is embedded once, then points are asked for masks. What differs is how an image is
-resized: the package resizes numbers in [0, 1], transformers bytes, so each is prepared as its own library does.
+resized: the package resizes numbers in [0, 1], transformers bytes, so each is prepared as its own library does, by
+`open_pixels`, which needs no weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.errors import SettingsError, ShardError
 from storage.records import Image
@@ -22,13 +24,14 @@ MODEL_TYPES = ("sam2", "sam2_video")  # published folders are of the video model
 IN_2_1 = "no_obj_embed_spatial"  # only SAM-2.1 has it
 
 Tensor = Any  # torch is imported when weights are loaded
+Pixels = NDArray[np.float32]  # (3, S, S), as the network was trained
 
 
 class Segmenter(Protocol):
     """A loaded SAM-2."""
 
-    def embed(self, images: Sequence[Image]) -> list[Any]:
-        """Return what the image encoder says of each uint8 (H, W, 3) image; all go through it together."""
+    def embed(self, pixels: Sequence[Pixels]) -> list[Any]:
+        """Return what the image encoder says of each image that `open_pixels` prepared; all go through it together."""
 
     def masks(self, embedding: Any, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return for P points, (P, 2) of (column, row) in [0, 1], three masks each and how good they are.
@@ -56,18 +59,16 @@ class PackageModel:
 
             self._model.image_encoder = torch.compile(self._model.image_encoder)
 
-    def embed(self, images: Sequence[Image]) -> list[Any]:
+    def embed(self, pixels: Sequence[Pixels]) -> list[Any]:
         """See `Segmenter`."""
-        import torch
-
-        pixels = torch.cat([self._prepared(image) for image in images])
-        _, features, _, sizes = self._model._prepare_backbone_features(self._model.forward_image(pixels))
+        seen = self._model.forward_image(_stacked(pixels).to(self._device))
+        _, features, _, sizes = self._model._prepare_backbone_features(seen)
         features[-1] = features[-1] + self._model.no_mem_embed
         maps = [
-            feature.permute(1, 2, 0).reshape(len(images), -1, *size)
+            feature.permute(1, 2, 0).reshape(len(pixels), -1, *size)
             for feature, size in zip(features, sizes, strict=True)
         ]
-        return [[item[index : index + 1] for item in maps] for index in range(len(images))]
+        return [[item[index : index + 1] for item in maps] for index in range(len(pixels))]
 
     def masks(self, embedding: Any, points: Tensor) -> tuple[Tensor, Tensor]:
         """See `Segmenter`."""
@@ -87,38 +88,24 @@ class PackageModel:
         )
         return logits.float(), scores.float()
 
-    def _prepared(self, image: Image) -> Tensor:
-        import torch
-
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
-        pixels = pixels.permute(2, 0, 1)[None].float() / 255
-        pixels = torch.nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(value, device=self._device)[:, None, None] for value in (MEAN, STD))
-        return (pixels - mean) / std
-
 
 class TransformersModel:
     """A folder that `save_pretrained` of a Sam2Model, or of the video model, wrote."""
 
     def __init__(self, weights: Path, device: str, *, is_compiled: bool) -> None:
-        from transformers import Sam2ImageProcessor, Sam2Model
+        from transformers import Sam2Model
 
         self._model, self._device = load_pretrained(Sam2Model, str(weights), device=device), device
         self._side = int(self._model.config.prompt_encoder_config.image_size)
-        try:
-            self._processor = Sam2ImageProcessor.from_pretrained(weights, local_files_only=True)
-        except (OSError, ValueError, TypeError) as error:
-            raise ShardError(f"{weights} holds no readable preprocessor_config.json; copy that of the model") from error
         if is_compiled:
             import torch
 
             self._model.vision_encoder = torch.compile(self._model.vision_encoder)
 
-    def embed(self, images: Sequence[Image]) -> list[Any]:
+    def embed(self, pixels: Sequence[Pixels]) -> list[Any]:
         """See `Segmenter`."""
-        pixels = self._processor(images=list(images), return_tensors="pt", device=self._device)["pixel_values"]
-        maps = self._model.get_image_embeddings(pixels.to(self._device))
-        return [[item[index : index + 1] for item in maps] for index in range(len(images))]
+        maps = self._model.get_image_embeddings(_stacked(pixels).to(self._device))
+        return [[item[index : index + 1] for item in maps] for index in range(len(pixels))]
 
     def masks(self, embedding: Any, points: Tensor) -> tuple[Tensor, Tensor]:
         """See `Segmenter`."""
@@ -137,13 +124,51 @@ def open_model(weights: Path, device: str, *, is_compiled: bool = False) -> Segm
 
     Raises SettingsError and ShardError, naming file and keys, if there is none.
     """
-    config = weights / "config.json"
-    if config.is_file():
-        kind = read_config(config).get("model_type")
-        if kind not in MODEL_TYPES:
-            raise SettingsError(f"{config} is of a {kind!r} model; sam2 reads {' and '.join(MODEL_TYPES)}")
+    if _is_folder(weights):
         return TransformersModel(weights, device, is_compiled=is_compiled)
     return PackageModel(weights, device, is_compiled=is_compiled)
+
+
+def open_pixels(weights: Path) -> Callable[[Image], Pixels]:
+    """Return what makes of a uint8 image (H, W, 3) the network's input; reads the processor's file, not the weights.
+
+    Raises as `open_model` does, and ShardError where a folder has no processor.
+    """
+    if not _is_folder(weights):
+        return _as_the_package
+    from transformers import Sam2ImageProcessor
+
+    try:
+        processor = Sam2ImageProcessor.from_pretrained(weights, local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise ShardError(f"{weights} holds no readable preprocessor_config.json; copy that of the model") from error
+    return lambda image: np.asarray(processor(images=[image], return_tensors="pt")["pixel_values"][0])
+
+
+def _as_the_package(image: Image) -> Pixels:
+    import torch
+
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)[0]
+    mean, std = (torch.tensor(value)[:, None, None] for value in (MEAN, STD))
+    return np.asarray((pixels - mean) / std)
+
+
+def _stacked(pixels: Sequence[Pixels]) -> Tensor:
+    import torch
+
+    return torch.from_numpy(np.stack(pixels))
+
+
+def _is_folder(weights: Path) -> bool:
+    """Return whether `weights` is a folder of transformers; raises SettingsError where it is of another model."""
+    config = weights / "config.json"
+    if not config.is_file():
+        return False
+    kind = read_config(config).get("model_type")
+    if kind not in MODEL_TYPES:
+        raise SettingsError(f"{config} is of a {kind!r} model; sam2 reads {' and '.join(MODEL_TYPES)}")
+    return True
 
 
 def _configuration(file: Path, state: dict[str, Tensor]) -> str:

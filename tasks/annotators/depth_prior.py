@@ -33,7 +33,7 @@ Colours = NDArray[np.float64]
 def load(device: str, weights: str) -> Annotator:
     """Return the annotator; it runs on the CPU wherever `device` is and needs no `weights`."""
     del device, weights
-    return Annotator(kind="depth", backend=BACKEND, annotate=inverse_depth)
+    return Annotator(kind="depth", backend=BACKEND, prepare=inverse_depth)
 
 
 def inverse_depth(image: Image) -> Plane:

@@ -14,16 +14,17 @@ Metric models predict z, not 1/z, and are refused. MiDaS's own `.pt` files come 
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from storage.errors import SettingsError, ShardError
 from storage.records import Image, Plane
 from storage.torchvision import prepare_torchvision
 from storage.weights import identity, load_pretrained, locate, read_config
-from tasks.annotators import Annotator
+from tasks.annotators import Annotator, Prepare
 from tasks.annotators._depth_edges import align
 
 VERSION = "midas-1"
@@ -44,6 +45,13 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     compile: bool = False
 
 
+class Prepared(NamedTuple):
+    """An image as the network is given it. pixels: float32 (3, h, w), normalised. shape: (H, W) of the image."""
+
+    pixels: NDArray[np.float32]
+    shape: tuple[int, int]
+
+
 class Estimator:
     """A loaded network; made once per worker."""
 
@@ -58,36 +66,27 @@ class Estimator:
         self._model = torch.compile(model) if options.compile else model
         self._processor = _processor(weights)
 
-    def disparity(self, images: Sequence[Image]) -> list[Plane]:
-        """Return what the network predicts of each uint8 (H, W, 3) image, float32 (H, W), resized as the library does.
+    def disparity(self, prepared: Sequence[Prepared]) -> list[Plane]:
+        """Return what the network predicts of each image, float32 (H, W), resized as the library does.
 
-        Images that the processor makes equally large run through the network together.
+        Images that are equally large when prepared run through the network together.
         """
         import torch
 
-        prepared = [self._prepared(image) for image in images]
         found: dict[int, Plane] = {}
-        for shape in dict.fromkeys(tuple(pixels.shape) for pixels in prepared):
-            members = [index for index, pixels in enumerate(prepared) if tuple(pixels.shape) == shape]
+        for shape in dict.fromkeys(one.pixels.shape for one in prepared):
+            members = [index for index, one in enumerate(prepared) if one.pixels.shape == shape]
+            pixels = torch.from_numpy(np.stack([prepared[index].pixels for index in members]))
             with torch.inference_mode():
-                output = self._model(pixel_values=torch.cat([prepared[index] for index in members]))
+                output = self._model(pixel_values=pixels.to(self._device, self._dtype))
                 output["predicted_depth"] = output["predicted_depth"].float()
-                sizes = [images[index].shape[:2] for index in members]
+                sizes = [prepared[index].shape for index in members]
                 resized = self._processor.post_process_depth_estimation(output, target_sizes=sizes)
             planes = (item["predicted_depth"].cpu().numpy() for item in resized)
             found.update(
                 (index, plane.reshape(size)) for index, plane, size in zip(members, planes, sizes, strict=True)
             )
-        return [found[index] for index in range(len(images))]
-
-    def annotate(self, images: Sequence[Image]) -> list[Plane]:
-        """Return inverse depth of each image: float32 (H, W) in [0, 1], 1 nearest, edges where the image has them."""
-        pairs = zip(self.disparity(images), images, strict=True)
-        return [align(inverse_depth(plane), image) for plane, image in pairs]
-
-    def _prepared(self, image: Image) -> Any:
-        pixels = self._processor(images=image, return_tensors="pt", device=self._device)["pixel_values"]
-        return pixels.to(self._device, self._dtype)
+        return [found[index] for index in range(len(prepared))]
 
 
 _TORCH = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -99,10 +98,32 @@ def load(device: str, weights: str, options: Options) -> Annotator:
     return Annotator(
         kind="depth",
         backend=f"{VERSION}:{identity(weights)[:12]}",
-        annotate=lambda image: estimator.annotate([image])[0],
-        annotate_batch=lambda images: list(estimator.annotate(images)),
+        prepare=open_prepare(weights, options),
+        predict=estimator.disparity,
+        finish=finish,
         batch=options.batch,
     )
+
+
+def open_prepare(weights: str, options: Options) -> Prepare:
+    """Return what resizes and normalises an image by the checkpoint's own processor: `Prepared`.
+
+    Raises SettingsError where the checkpoint has none.
+    """
+    del options
+    prepare_torchvision()
+    processor = _processor(weights)
+
+    def prepare(image: Image) -> Prepared:
+        pixels = processor(images=image, return_tensors="pt")["pixel_values"][0]
+        return Prepared(pixels=pixels.numpy(), shape=image.shape[:2])
+
+    return prepare
+
+
+def finish(disparity: Plane, image: Image) -> Plane:
+    """Return inverse depth of an image, float32 (H, W) in [0, 1], 1 nearest, with borders where the image has them."""
+    return align(inverse_depth(disparity), image)
 
 
 def inverse_depth(disparity: Plane) -> Plane:

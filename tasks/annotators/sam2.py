@@ -7,9 +7,9 @@ moves; of those with like boxes the best. Ours: large images are seen in tiles w
 overlap, so that nothing is lost at a border; what is left is packed into at most 255 labels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -17,9 +17,9 @@ from pydantic import BaseModel, Field
 from storage.records import Image
 from storage.torchvision import prepare_torchvision
 from storage.weights import identity, locate
-from tasks.annotators import Annotator
+from tasks.annotators import Annotator, Prepare
 from tasks.annotators._masks import Box, Mask, merge, pack, tiles
-from tasks.annotators._sam2_models import Segmenter, open_model
+from tasks.annotators._sam2_models import Pixels, Segmenter, open_model, open_pixels
 from tasks.annotators.superpixels import Labels
 
 VERSION = "sam2-1"
@@ -50,6 +50,17 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     compile: bool = False
 
 
+class Prepared(NamedTuple):
+    """An image as the network is given it. shape: (H, W). tiles: that cover it. pixels: of each tile."""
+
+    shape: tuple[int, int]
+    tiles: tuple[Box, ...]
+    pixels: tuple[Pixels, ...]
+
+
+Tiled = list[tuple[Box, list[Mask]]]  # the masks of each tile, in the coordinates of the image
+
+
 def load(device: str, weights: str, options: Options) -> Annotator:
     """Return the annotator of the SAM-2 at `weights`; raises SettingsError or ShardError if it is none."""
     prepare_torchvision()
@@ -57,19 +68,37 @@ def load(device: str, weights: str, options: Options) -> Annotator:
     return Annotator(
         kind="segments",
         backend=f"{VERSION}:{identity(weights)[:12]}",
-        annotate=lambda image: segments(model, [image], options, device)[0],
-        annotate_batch=lambda images: list(segments(model, images, options, device)),
+        prepare=open_prepare(weights, options),
+        predict=lambda prepared: find(model, prepared, options, device),
+        finish=finish,
         batch=options.batch,
     )
 
 
-def segments(model: Segmenter, images: Sequence[Image], options: Options, device: str = "cpu") -> list[Labels]:
-    """Return uint8 (H, W) labels 0 to 254 by falling area of each uint8 (H, W, 3) image."""
-    boxes = [tiles(_shape(image), options.tile, OVERLAP) for image in images]
-    pieces = [image[box.within(_whole(image))] for image, found in zip(images, boxes, strict=True) for box in found]
+def open_prepare(weights: str, options: Options) -> Prepare:
+    """Return what cuts an image into tiles and makes these ready: `Prepared`; raises as `load` does."""
+    prepare_torchvision()
+    pixels = open_pixels(locate(weights))
+    return lambda image: prepared_by(pixels, image, options)
+
+
+def prepared_by(pixels: Callable[[Image], Any], image: Image, options: Options) -> Prepared:
+    """Return the tiles of a uint8 (H, W, 3) image, each as `pixels` makes it ready."""
+    boxes = tuple(tiles(_shape(image), options.tile, OVERLAP))
+    pieces = (image[box.within(_whole(image))] for box in boxes)
+    return Prepared(shape=_shape(image), tiles=boxes, pixels=tuple(map(pixels, pieces)))
+
+
+def find(model: Segmenter, prepared: Sequence[Prepared], options: Options, device: str = "cpu") -> list[Tiled]:
+    """Return the masks of each prepared image, tile by tile; tiles go through the network `batch` at a time."""
+    pieces = [piece for one in prepared for piece in zip(one.tiles, one.pixels, strict=True)]
     masks = _found(model, pieces, options, device)
-    tiled = [[(box, _placed(next(masks), box)) for box in found] for found in boxes]
-    return [pack(merge(found), _shape(image)) for image, found in zip(images, tiled, strict=True)]
+    return [[(box, _placed(next(masks), box)) for box in one.tiles] for one in prepared]
+
+
+def finish(found: Tiled, image: Image) -> Labels:
+    """Return uint8 (H, W) labels 0 to 254 by falling area of a uint8 (H, W, 3) image of these masks."""
+    return pack(merge(found), _shape(image))
 
 
 def masks_of(
@@ -101,14 +130,14 @@ def grid(per_side: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     return np.stack([columns.ravel(), rows.ravel()], axis=1)
 
 
-def _found(model: Segmenter, pieces: Sequence[Image], options: Options, device: str) -> Iterator[list[Mask]]:
+def _found(model: Segmenter, pieces: Sequence[tuple[Box, Any]], options: Options, device: str) -> Iterator[list[Mask]]:
     for start in range(0, len(pieces), options.batch):
         group = pieces[start : start + options.batch]
         with _computing(device, options.dtype):
-            embeddings = model.embed(group)
+            embeddings = model.embed([pixels for _, pixels in group])
             found = [
-                masks_of(model, embedding, _shape(piece), options, device)
-                for piece, embedding in zip(group, embeddings, strict=True)
+                masks_of(model, embedding, (box.height, box.width), options, device)
+                for (box, _), embedding in zip(group, embeddings, strict=True)
             ]
         yield from found
 

@@ -29,7 +29,7 @@ Labels = NDArray[np.uint8]
 def load(device: str, weights: str) -> Annotator:
     """Return the annotator; it runs on the CPU wherever `device` is and needs no `weights`."""
     del device, weights
-    return Annotator(kind="segments", backend=BACKEND, annotate=segments)
+    return Annotator(kind="segments", backend=BACKEND, prepare=segments)
 
 
 def segments(image: Image) -> Labels:
