@@ -34,21 +34,6 @@ class Layout:
     sky: float
 
 
-def distance(inverse_depth: Plane, *, offset: float, far: float) -> Light:
-    """Return the relative distance, float32 (H, W), 1 for inverse depth 1 and `far` for the sky and beyond.
-
-    offset: inverse depth that is added to all, so that what lies farthest away but the sky is at (1 + offset) / offset.
-    """
-    away = inverse_depth + np.float32(offset)
-    np.divide(np.float32(1 + offset), away, out=away)
-    if inverse_depth.min(initial=SKY) < SKY:
-        is_sky = np.float32(1) - inverse_depth * np.float32(1 / SKY)
-        np.maximum(is_sky, 0, out=is_sky)
-        is_sky *= np.float32(far) - away
-        cv2.add(away, is_sky, dst=away)
-    return np.asarray(cv2.threshold(away, far, 0, cv2.THRESH_TRUNC, dst=away)[1])
-
-
 def layout(inverse_depth: Plane, *, offset: float) -> Layout:
     """Return reach, horizon and share of sky, measured on a small copy of the depth map."""
     small = _shrink(inverse_depth, 64)

@@ -65,19 +65,17 @@ def drops_in_layer(rate: float, z: float, focal: float) -> float:
     return float(min(MOST, density * SPREAD * z**3 / (focal / 1024) ** 2))
 
 
-def layers(shape: tuple[int, int], fall: Fall) -> tuple[list[NDArray[np.uint8]], float]:
-    """Return the streaks of each of LAYERS, uint8 (H, W), and the opacity in [0, 1] that 255 stands for in all."""
+def layers(shape: tuple[int, int], fall: Fall) -> tuple[NDArray[np.uint8], float]:
+    """Return the streaks of each of LAYERS, uint8 (5, H, W), and the opacity in [0, 1] that 255 stands for in all."""
     canvases = [_canvas(shape, z, fall) for z in LAYERS]
     events = [_events(canvas, z, fall) for canvas, z in zip(canvases, LAYERS, strict=True)]
     peak = max(float(opacity.max(initial=0)) for _, opacity, _ in events)
-    planes = []
-    for canvas, (lines, opacity, widths) in zip(canvases, events, strict=True):
+    planes = np.empty((len(LAYERS), *shape), np.uint8)
+    for out, canvas, (lines, opacity, widths) in zip(planes, canvases, events, strict=True):
         plane = draw(canvas.shape, lines, opacity / np.float32(max(peak, 1e-6)), widths)
         if canvas.blur > 0.3 and len(lines):
             plane = cv2.GaussianBlur(plane, (0, 0), canvas.blur)
-        if canvas.shape != shape:
-            plane = cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_LINEAR)
-        planes.append(plane)
+        cv2.resize(plane, shape[::-1], dst=out, interpolation=cv2.INTER_LINEAR)  # of its own shape: a copy
     return planes, peak
 
 

@@ -13,16 +13,9 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from degradations._atmosphere import (
-    airlight,
-    distance,
-    is_night,
-    layout,
-    overlay_luminance,
-    relit,
-    scattering,
-)
+from degradations._atmosphere import SKY, airlight, is_night, layout, overlay_luminance, relit
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._drops import Glass, refracting
 from degradations._light import linear
@@ -30,7 +23,7 @@ from degradations._random import chance, choice, log_uniform, seed, uniform
 from degradations._severity import path, pixels
 from degradations._splashes import crowns, ground
 from degradations._streaks import LAYERS, Fall, layers
-from degradations._strips import ByRows, Work, enlarged, strips
+from degradations._strips import ByRows, Work, strips, widened
 from storage.records import Scene
 
 Mode = Literal["streaks", "raindrop", "night"]
@@ -146,19 +139,19 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Rai
 
 def _fall(frame: Frame, params: Rain, scene: Scene) -> Frame | Work:
     """Let rain fall between camera and scene."""
+    from degradations.kernels.rain import wet
+
     assert scene.depth is not None
-    shape = scene.image.shape[0], scene.image.shape[1]
-    passing = _passing(params, scene)
-    up = ground(scene.depth, params.horizon)
-    crowned = _splashing(params, scene, up)
-    dry = np.exp2(up * np.float32(-params.wetness))
-    colour = relit(frame, params.environment)
-    glow = _glow(linear(frame.degraded), params.glow) if params.glow else None
+    height, width = scene.image.shape[:2]
+    passing, up = _passing(params, scene), ground(scene.depth, params.horizon)
+    struck, peak = _splashing(params, scene, up)
+    dry = widened(np.exp2(up * np.float32(-params.wetness)), width)
+    environment = np.tile(relit(frame, params.environment), (1, width, 1))
+    if params.glow:
+        environment = environment + widened(_glow(linear(frame.degraded), params.glow), width)
 
     def rain(light: Light, rows: slice, out: Light) -> None:
-        clear = crowned(passing(rows), rows)
-        lit = None if glow is None else enlarged(glow, rows, shape)
-        _add_rain(light, clear, enlarged(dry, rows, shape), colour, lit, out)
+        wet(light, passing(rows), struck, peak, dry, environment, rows.start, height, out)
 
     return rain
 
@@ -174,22 +167,19 @@ def transmittance(params: Rain, scene: Scene) -> Light:
 
 def _passing(params: Rain, scene: Scene) -> Callable[[slice], Light]:
     """Return what gives the rows of `transmittance`."""
+    from degradations.kernels import air, rain
+
     assert scene.depth is not None
-    depth, shape = scene.depth, (scene.image.shape[0], scene.image.shape[1])
-    planes, peak = layers(shape, _fall_of(params))
-    limits = [_inverse_depth(z, params) for z in LAYERS]
-    extinction = np.float32(0.312e-3 * params.rate**0.67 * params.metres)
-    pattern, opaque = overlay_luminance(scene, "rain", flip=params.flip), _clear(peak)
+    depth = np.ascontiguousarray(scene.depth)
+    planes, peak = layers((depth.shape[0], depth.shape[1]), _fall_of(params))
+    limits = np.array([_inverse_depth(z, params) for z in LAYERS], np.float32)
+    extinction = 0.312e-3 * params.rate**0.67 * params.metres
+    pattern = overlay_luminance(scene, "rain", flip=params.flip)
 
     def passing(rows: slice) -> Light:
-        part = depth[rows]
-        clear = distance(part, offset=params.offset, far=SKY_FAR * params.reach)
-        cv2.exp(np.multiply(clear, -extinction, out=clear), dst=clear)
-        streaks, nearest = np.zeros_like(planes[0][rows]), part.max()
-        for plane, limit in zip(planes, limits, strict=True):
-            farther = None if nearest < limit else (part < np.float32(limit)).view(np.uint8)
-            cv2.add(streaks, plane[rows], dst=streaks, mask=farther)
-        cv2.multiply(clear, cv2.LUT(streaks, opaque), dst=clear)
+        away, clear = np.empty((2, *depth[rows].shape), np.float32)
+        air.distances(depth[rows], params.offset, SKY_FAR * params.reach, SKY, away)
+        rain.passing(away, depth[rows], planes, limits, peak, extinction, rows.start, clear)
         if pattern is not None:
             clear *= np.float32(1) - np.float32(params.pattern) * pattern[rows]
         return clear
@@ -256,19 +246,13 @@ def _inverse_depth(z: float, params: Rain) -> float:
     return min((1 + params.offset) * params.metres / z - params.offset, 2.0)
 
 
-def _clear(peak: float) -> Light:
-    """Return the light that passes for each code of a uint8 plane whose 255 stands for opacity `peak`."""
-    return np.asarray(1 - np.arange(256) * (peak / 255), dtype=np.float32)
-
-
-def _splashing(params: Rain, scene: Scene, up: Light) -> Callable[[Light, slice], Light]:
-    """Return what takes the light that crowns hide from some rows of a transmittance, in place."""
-    if params.splashes == 0 or scene.depth is None:
-        return lambda clear, rows: clear
+def _splashing(params: Rain, scene: Scene, up: Light) -> tuple[NDArray[np.uint8], float]:
+    """Return the crowns, uint8 (H, W), and the opacity that 255 stands for."""
+    assert scene.depth is not None
+    if params.splashes == 0:
+        return np.zeros(scene.depth.shape, np.uint8), 0.0
     radius = pixels(params.splash_radius, scene.image.shape)
-    plane, peak = crowns(scene.depth, up, density=params.splashes, radius=radius, seed=params.event_seed)
-    opaque = _clear(peak)
-    return lambda clear, rows: np.asarray(cv2.multiply(clear, cv2.LUT(plane[rows], opaque), dst=clear))
+    return crowns(scene.depth, up, density=params.splashes, radius=radius, seed=params.event_seed)
 
 
 def _glow(light: Light, strength: float) -> Light:
@@ -279,16 +263,6 @@ def _glow(light: Light, strength: float) -> Light:
     near = cv2.GaussianBlur(small, (0, 0), max(0.5, 0.03 * short), borderType=cv2.BORDER_REPLICATE)
     wide = cv2.GaussianBlur(small, (0, 0), max(0.5, 0.12 * short), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.addWeighted(near, 0.6 * strength, wide, 0.4 * strength, 0))
-
-
-def _add_rain(light: Light, clear: Light, dry: Light, colour: Light, glow: Light | None, out: Light) -> None:
-    passed = cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB)
-    if glow is None:
-        scattered = cv2.transform(passed, scattering(colour))
-    else:
-        scattered = cv2.multiply(cv2.add(glow, (*map(float, colour), 0.0)), np.float32(1) - passed)
-    cv2.multiply(light, cv2.cvtColor(cv2.multiply(clear, dry), cv2.COLOR_GRAY2RGB), dst=out)
-    cv2.add(out, scattered, dst=out)
 
 
 DEGRADATION = Degradation(

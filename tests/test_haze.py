@@ -8,13 +8,14 @@ import pytest
 from pydantic import TypeAdapter
 
 from degradations import load
-from degradations._atmosphere import distance, koschmieder, layout, soften
+from degradations._atmosphere import SKY, koschmieder, layout, soften
 from degradations._contract import Frame
 from degradations._light import decode, luminance
 from degradations._random import generator
 from degradations._render import render_params
 from degradations._strips import enlarged, strips
 from degradations.haze import Haze, HazeOptions, optical_depth, sample, veil
+from degradations.kernels.air import distances
 from storage.records import Scene
 
 HAZE = load("haze")
@@ -207,7 +208,9 @@ def test_airlight_is_nearly_grey_by_day_and_dark_by_night() -> None:
 
 def test_distance_falls_with_inverse_depth_and_the_sky_is_as_far_as_told() -> None:
     inverse = np.linspace(0, 1, 101, dtype=np.float32)[None]
-    away = distance(inverse, offset=0.1, far=500.0)[0]
+    away = np.empty_like(inverse)
+    distances(inverse, 0.1, 500.0, SKY, away)
+    away = away[0]
     assert away[0] == pytest.approx(500)
     assert away[-1] == pytest.approx(1)
     assert np.all(np.diff(away) < 0)

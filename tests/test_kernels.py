@@ -9,7 +9,7 @@ from degradations._atmosphere import SKY
 from degradations._compiled import compiled
 from degradations._counter import GOLDEN, MULTIPLIERS, WORD, mix
 from degradations._random import generator
-from degradations.kernels import air, codes, counter, grain, moire
+from degradations.kernels import air, codes, counter, grain, moire, rain
 from degradations.kernels._exponential import decay
 
 H, W = 5, 37  # no multiple of any vector
@@ -156,3 +156,21 @@ def test_a_screen_shows_the_pattern_and_dims_where_it_does():
     light, sent = numbers(H, W, 3), np.empty((H, W, 3), np.float32)
     moire.emit(light, numbers(4, W, 3, seed=1), 0.02, 2, 8, sent)
     np.testing.assert_allclose(sent, light * lying(numbers(4, W, 3, seed=1), 2, H, 8) + 0.02, atol=1e-6)
+
+
+def test_streaks_hide_only_what_is_farther_and_veil_all():
+    depth, away = numbers(H, W), 1 + 9 * numbers(H, W, seed=1)
+    planes, limits = (200 * numbers(3, 9, W, seed=2)).astype(np.uint8), np.array([0.9, 0.5, 0.2], np.float32)
+    found = np.empty((H, W), np.float32)
+    rain.passing(away, depth, planes, limits, 0.8, 0.1, 3, found)
+    streaks = np.minimum((planes[:, 3 : 3 + H] * (depth < limits[:, None, None])).sum(axis=0), 255)
+    np.testing.assert_allclose(found, np.exp(-0.1 * away.astype(float)) * (1 - streaks / 255 * 0.8), atol=1e-6)
+
+
+def test_a_wet_scene_is_seen_through_what_passes_and_lit_by_its_surroundings():
+    light, clear, found = numbers(H, W, 3), numbers(H, W, seed=1), np.empty((H, W, 3), np.float32)
+    crowns, dry, around = (255 * numbers(9, W)).astype(np.uint8), numbers(3, W, seed=2), numbers(2, W, 3, seed=3)
+    rain.wet(light, clear, crowns, 0.85, dry, around, 3, 9, found)
+    passed = (clear * (1 - crowns[3 : 3 + H] / 255 * 0.85))[..., None]
+    expected = light * passed * lying(dry, 3, H, 9)[..., None] + lying(around, 3, H, 9) * (1 - passed)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
