@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Frame, Light
-from degradations._strips import ByRows, Work, strips
+from degradations._strips import ByRows, Work
 from storage.records import Image, Scene
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # Rec. 709 luminance of linear light
@@ -76,7 +76,8 @@ def _expand(frame: Frame, params: Any, scene: Scene) -> Frame | Work:
     """
     if scene.image.max(initial=0) < NEARLY_WHITE:
         return frame
-    return lambda light, rows, out: _brighten(light, scene.image[rows], params.highlights, out)
+    image = np.ascontiguousarray(scene.image)
+    return lambda light, rows, out: _brighten(light, image[rows], params.highlights, out)
 
 
 expand_highlights = ByRows(_expand, idle=lambda params: params.highlights == 0)
@@ -84,18 +85,13 @@ expand_highlights = ByRows(_expand, idle=lambda params: params.highlights == 0)
 
 def brightened(image: Image, highlights: float) -> Light:
     """Return the linear light of `image`, uint8 (H, W, 3), with highlights up to 1 + `highlights`."""
-    light = decode(image)
-    for _, _, rows in strips(image.shape):
-        part = light[rows]
-        _brighten(part, image[rows], highlights, part)
-    return light
+    out = np.empty(image.shape, np.float32)
+    _brighten(decode(image), np.ascontiguousarray(image), highlights, out)
+    return out
 
 
 def _brighten(light: Light, image: Image, highlights: float, out: Light) -> None:
     """Write `light` and what its clipped parts, told by `image`, hold beyond white to `out`, all (H, W, 3)."""
-    if out is not light:
-        np.copyto(out, light)
-    white = np.flatnonzero(cv2.extractChannel(image, 1) >= NEARLY_WHITE)
-    red, green, blue = image.reshape(-1, 3)[white].T
-    over = _OVER[np.minimum(np.minimum(red, green), blue)]
-    out.reshape(-1, 3)[white] += (over**3 * np.float32(highlights))[:, None]
+    from degradations.kernels import codes
+
+    codes.brighten(light.reshape(-1), image.reshape(-1), _OVER**3 * np.float32(highlights), out.reshape(-1))

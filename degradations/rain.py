@@ -182,7 +182,7 @@ def _passing(params: Rain, scene: Scene) -> Callable[[slice], Light]:
         rain.passing(away, depth[rows], planes, limits, peak, extinction, rows.start, clear)
         if pattern is not None:
             clear *= np.float32(1) - np.float32(params.pattern) * pattern[rows]
-        return clear
+        return np.asarray(clear)
 
     return passing
 

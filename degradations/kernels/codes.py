@@ -55,3 +55,16 @@ def look_up(codes: NDArray[np.uint16], table: Light, out: Light) -> None:
     """Write `table[codes]` to `out`, all (N,) but `table`, (65536,)."""
     for value in range(codes.size):
         out[value] = table[codes[value]]
+
+
+@compiled("void(f4[::1], u1[::1], f4[::1], f4[::1])")
+def brighten(light: Light, codes: NDArray[np.uint8], gains: Light, out: Light) -> None:
+    """Write `light` (3 N,) to `out`, each pixel with the gain (256,), which rises, of the least of its three `codes`."""
+    for value in range(light.size):
+        out[value] = light[value]
+    for green in range(1, codes.size, 3):
+        if gains[codes[green]] > _BLACK:  # of few; where it is 0 that of the least is
+            gain = gains[min(codes[green - 1], codes[green], codes[green + 1])]
+            out[green - 1] += gain
+            out[green] += gain
+            out[green + 1] += gain
