@@ -59,7 +59,7 @@ def look_up(codes: NDArray[np.uint16], table: Light, out: Light) -> None:
 
 @compiled("void(f4[::1], u1[::1], f4[::1], f4[::1])")
 def brighten(light: Light, codes: NDArray[np.uint8], gains: Light, out: Light) -> None:
-    """Write `light` (3 N,) to `out`, each pixel with the gain (256,), which rises, of the least of its three `codes`."""
+    """Write `light` (3 N,) to `out`, each pixel plus the gain (256,), which rises, of the least of its `codes`."""
     for value in range(light.size):
         out[value] = light[value]
     for green in range(1, codes.size, 3):
