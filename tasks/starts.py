@@ -83,8 +83,7 @@ def open_start(options: ModelOptions, *, seed: int, dtype: Any, device: str) -> 
     if options.train == "lora":
         adapt(model, rank=options.rank, alpha=options.alpha, seed=seed)
     if params.connector is None:
-        patch = round((params.channels / 3) ** 0.5)
-        return Restorer(model=model, latents=PixelLatents(patch), prompts=GlancingPrompts())
+        return Restorer(model=model, latents=PixelLatents(params.patch), prompts=GlancingPrompts())
     latents, prompts = _encoders(options, device)
     return Restorer(model=model, latents=latents, prompts=prompts)
 

@@ -145,7 +145,7 @@ def outcome(options: Options) -> Outcome:
 def forecast_of(options: Options, *, world: int, trained: Sequence[str] | None = None) -> forecast.Forecast:
     """Return what the training would cost; reads no weights, only their names and shapes."""
     params = params_of(options.model)
-    multiple = round((params.channels / 3) ** 0.5) if params.connector is None else 16
+    multiple = params.patch if params.connector is None else 16
     tokens = forecast.Tokens(
         text=TEXT_TOKENS[params.connector is not None], target=(options.data.size // multiple) ** 2
     )

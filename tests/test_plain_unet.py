@@ -34,7 +34,7 @@ def root(tmp_path_factory):
 
 
 def placed(model):
-    return Restorer(model=model, latents=PixelLatents(4), prompts=GlancingPrompts())
+    return Restorer(model=model, latents=PixelLatents(8), prompts=GlancingPrompts())
 
 
 @pytest.mark.parametrize("hidden", [96, 192])

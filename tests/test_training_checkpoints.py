@@ -19,7 +19,7 @@ from tests.small_restorer import small_inputs, small_model, small_params
 from training.network import params
 from training.network.model import build, initialise
 from training.weights import checkpoints
-from training.weights.checkpoints import Target, native_shapes, opened
+from training.weights.checkpoints import METADATA_KEY, Target, native_shapes, opened
 from training.weights.layouts import LAYOUTS, entries
 
 
@@ -81,7 +81,7 @@ def test_tiny_is_a_native_file(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "changes", "sentence"),
     [
-        ("bundle", {"reference": "added"}, "holds only the published form"),
+        ("bundle", {"predicts": "residual"}, "holds only the published form"),
         ("diffusers", {"predicts": "residual"}, "holds only the published form"),
         ("diffusers", {"guidance": True}, "no place for a guidance embedding"),
         ("diffusers", {"scaled": True, "mask_token": True}, "no place for a mask token and a scale factor of v1.0"),
@@ -364,3 +364,11 @@ def test_convert_without_torch_says_what_to_install(tmp_path, capsys, monkeypatc
     monkeypatch.setitem(sys.modules, "torch", None)
     assert run(["convert", str(tmp_path / "x"), str(tmp_path / "y"), "--to", "native"]) == 2
     assert capsys.readouterr().err == "error: convert needs torch: install PairForge with its `train` extra\n"
+
+
+def test_small_restorers_of_an_earlier_version_are_refused_in_a_sentence(tmp_path):
+    said = json.loads(params.to_json(params.tiny())) | {"reference": "added", "channels": 48}
+    tensors = {name: torch.zeros(shape) for name, shape in native_shapes(params.tiny()).items()}
+    save_file(tensors, tmp_path / "old.safetensors", {METADATA_KEY: json.dumps(said)})
+    with pytest.raises(ShardError, match="a small restorer of an earlier version, which this one cannot run: train it"):
+        checkpoints.load(tmp_path / "old.safetensors")

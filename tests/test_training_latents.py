@@ -100,7 +100,7 @@ def test_another_autoencoder_is_refused(tmp_path, vae):
 
 def test_pixels_come_back_as_they_were():
     image = torch.rand(2, 3, 12, 20, generator=torch.Generator().manual_seed(0))
-    latents = PixelLatents()
+    latents = PixelLatents(4)
     tokens = latents.encode(image)
     assert tokens.shape == (2, 15, 48)
     assert torch.equal(latents.decode(tokens, height=12), image)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
@@ -23,7 +22,7 @@ from training.encoders import prompts
 from training.network import maths, packing, params
 from training.network.connector import Connector, RefinerBlock, attention_mask
 from training.network.layers import SingleBlock, modulate
-from training.network.model import COLOURS, FILTERS, build, initialise, neighbourhoods
+from training.network.model import build, initialise, neighbourhoods
 from training.weights.checkpoints import native_shapes
 from training.weights.layouts import entries, pieces
 
@@ -161,57 +160,10 @@ def test_a_neighbourhood_is_the_patch_three_times_as_wide():
     np.testing.assert_array_equal(found[:, 8:], found[:, 4:8])  # below the last row the last is repeated
 
 
-def tiny_filtering(gates):
-    """Return an untrained small restorer that mixes its eight filters by `gates`, whatever the token."""
-    model = build(params.tiny(), "cpu")
-    initialise(model, seed=0)
-    with torch.no_grad():
-        model.mix.linear.bias.copy_(torch.tensor(gates).repeat_interleave(COLOURS))
-    return model
-
-
-@torch.no_grad()
-def restored_at_once(model, image):
-    """Return what the model takes `image`, (1, 3, H, W), for, seen from noise."""
-    reference = packing.patchify(image, 4)
-    rows, columns = image.shape[2] // 4, image.shape[3] // 4
-    _, _, _, prompt, mask, _ = small_inputs(model.params, batch=1)
-    ids = packing.positions(model.params, text=TEXT, rows=rows, columns=columns)
-    velocity = model(torch.zeros_like(reference), reference, torch.ones(1), prompt, mask, ids)
-    return packing.unpatchify(-velocity, 4, rows=rows)
-
-
 def test_rows_of_a_prompt_add_up_but_those_that_are_padding():
     rows = random(2, 3, 4)
     mask = torch.tensor([[True, True, False], [True, True, True]])
     torch.testing.assert_close(maths.masked_sum(rows, mask), torch.stack([rows[0, :2].sum(dim=0), rows[1].sum(dim=0)]))
-
-
-def test_the_first_filter_is_a_gain():
-    image = random(1, 3, 16, 20).float()
-    torch.testing.assert_close(restored_at_once(tiny_filtering([0.5, 0, 0, 0, 0, 0, 0, 0]), image), 1.5 * image)
-
-
-def test_the_third_filter_is_a_blur_where_its_window_reaches():
-    image = random(1, 3, 24, 24).float()
-    found = restored_at_once(tiny_filtering([0, 0, 1.0, 0, 0, 0, 0, 0]), image)
-    for channel in range(3):
-        expected = gaussian_filter(image[0, channel].numpy(), 0.7, truncate=5.5)
-        np.testing.assert_allclose(found[0, channel, 4:-4, 4:-4], expected[4:-4, 4:-4], atol=1e-4)
-
-
-def test_the_last_filter_takes_colour_away():
-    image = random(1, 3, 8, 8).float()
-    found = restored_at_once(tiny_filtering([0, 0, 0, 0, 0, 0, 0, 1.0]), image)
-    torch.testing.assert_close(found, image.mean(dim=1, keepdim=True).expand_as(image), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("number", range(2, 8))
-def test_filters_of_change_leave_a_grey_plane_as_it_is(number):
-    image = torch.full((1, 3, 16, 16), 0.3)
-    gates = [0.0] * FILTERS
-    gates[number] = 0.7
-    torch.testing.assert_close(restored_at_once(tiny_filtering(gates), image), image)
 
 
 @torch.no_grad()
@@ -476,6 +428,9 @@ def test_params_survive_json():
         ({"predicts": "noise"}, "predicts 'noise'"),
         ({"context": 40}, "context is the connector's 32 wide, got 40"),
         ({"connector": None}, "without a connector context is pooled"),
+        ({"reference": "filtered"}, "tokens of a filtered reference are 3 x 2n x 2n pixels, got 8 channels"),
+        ({"reference": "filtered", "channels": 27}, "got 27 channels"),
+        ({"reference": "filtered", "channels": 12}, "a filtered reference needs a glance: context must be 64"),
     ],
 )
 def test_params_that_do_not_fit_are_refused(changes, sentence):

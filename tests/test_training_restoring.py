@@ -26,7 +26,7 @@ def picture(height, width, seed=0):
 def untrained():
     model = build(params.tiny(), "cpu")
     initialise(model, seed=0)
-    return Restorer(model=model, latents=PixelLatents(), prompts=FrozenPrompts(model.params.prompt_width))
+    return Restorer(model=model, latents=PixelLatents(8), prompts=FrozenPrompts(model.params.prompt_width))
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ class PlainUNet(nn.Module):
 
     def __init__(self, params, widths, prompt):
         super().__init__()
-        self.params, self.patch = params, round((params.channels / 3) ** 0.5)
+        self.params, self.patch = params, params.patch
         self.prompt_in = nn.Sequential(nn.Linear(prompt, STEERING), nn.SiLU())
         self.img_in = nn.Conv2d(3, widths[0], 3, padding=1)
         finer = list(pairwise(widths))
@@ -77,7 +77,7 @@ def sized(params, prompt, parameters):
     """Return the U-Net whose number of parameters is nearest to `parameters`; its widths are multiples of 4."""
     candidates = {
         tuple(max(4, round(share * width / 4) * 4) for width in PROPORTIONS)
-        for share in torch.linspace(0.25, 4, 120).tolist()
+        for share in torch.linspace(0.05, 4, 120).tolist()
     }
     nearest = min(sorted(candidates), key=lambda widths: abs(_counted(params, widths, prompt) - parameters))
     return PlainUNet(params, nearest, prompt)

@@ -65,7 +65,7 @@ def learning_rate(given, step, done):
 def fed(options):
     """Return what makes inputs of examples, and the batches from step 0 on, as the restorer is fed."""
     params = params_of(options.model)
-    latents = PixelLatents(round((params.channels / 3) ** 0.5))
+    latents = PixelLatents(params.patch)
     objective = Objective(params=params, latents=latents, prompts=GlancingPrompts())
     # The restorer's validation is not needed here, and there may be more steps than it does.
     quiet = replace(options.run.rhythm, validate=0)

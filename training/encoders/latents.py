@@ -30,9 +30,9 @@ class Latents(Protocol):
 
 
 class PixelLatents:
-    """Pixels themselves, 4x4 to a token: nothing is lost, and 48 channels stay below the width of the small model."""
+    """Pixels themselves, `patch` x `patch` to a token: nothing is lost."""
 
-    def __init__(self, patch: int = 4) -> None:
+    def __init__(self, patch: int) -> None:
         self.multiple = patch
 
     def encode(self, image_BCHW: Tensor) -> Tensor:

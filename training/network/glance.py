@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUMBERS = 64
+LIGHT = 7  # quantiles of a channel, from the darkest to the brightest
 _LIGHT = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _SAMPLES = 64  # rows and columns that light is looked at in
 _DETAIL = (0.1, 0.5, 0.9, 0.99)

@@ -2,9 +2,9 @@
 
 The network of Step1X-Edit (arXiv:2504.17761), a Flux transformer behind a connector. Attribute names are the key names
 of the published checkpoints, so that reading one is the identity. `tiny` differs in two ways that let it learn within
-minutes. The reference is added to the target tokens, each token with its eight neighbours, because copying through
-attention takes far longer to learn. And linear filters of the same neighbourhood lead to the output, mixed anew for
-each token: restoring is mostly filtering, and gains of light are products, which a plain output does not reach.
+minutes. Its target tokens see what is measured of the reference, each with its eight neighbours, because copying
+through attention takes far longer to learn. And its last layer says not pixels but how the reference is filtered
+(`filtering`); how strongly, prompt and glance say for the whole image, so that what a prompt does not ask for stays.
 
 Text rows that are padding take part in every attention, as they did when the weights were trained: never trim them.
 
@@ -14,20 +14,21 @@ B batch, T target tokens, S text tokens, L all tokens, C channels of an image to
 from collections.abc import Iterator
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.network import filtering
 from training.network.connector import Connector
 from training.network.layers import DoubleBlock, Embedder, LastLayer, Modulator, SingleBlock
 from training.network.maths import masked_sum, rope, sinusoids
+from training.network.packing import patchify, unpatchify
 from training.network.params import Params
 
 FREQUENCIES = 256
 MODEL_GUIDANCE = 3.5  # what a model with an embedded guidance is told (the released pipeline)
-NEIGHBOURS = 9  # of a token of an added reference, itself among them
-FILTERS = 8  # of an added reference
-COLOURS = 3  # each with gates of its own
+NEIGHBOURS = 9  # of a token of a filtered reference, itself among them
+SLOWLY = 0.3  # how fast strengths move, of other weights: what loses its strength early learns no more
 
 
 class RestorationTransformer(nn.Module):
@@ -45,12 +46,12 @@ class RestorationTransformer(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, hidden)) if params.mask_token else None
         self.double_blocks = nn.ModuleList(DoubleBlock(hidden, heads, ratio) for _ in range(params.double_blocks))
         self.single_blocks = nn.ModuleList(SingleBlock(hidden, heads, ratio) for _ in range(params.single_blocks))
-        self.final_layer = LastLayer(hidden, params.channels)
+        is_filtered = params.reference == "filtered"
+        self.final_layer = LastLayer(hidden, filtering.GATES if is_filtered else params.channels)
         self.connector = Connector(params.connector, params.pooled) if params.connector else None
-        if params.reference == "added":
-            self.reference_in = nn.Linear(NEIGHBOURS * params.channels, hidden)
-            self.filters = nn.Linear(NEIGHBOURS * params.channels, FILTERS * params.channels)
-            self.mix = LastLayer(hidden, FILTERS * COLOURS)
+        if is_filtered:
+            self.reference_in = nn.Linear(NEIGHBOURS * filtering.SEEN, hidden)
+            self.strength = nn.Linear(hidden, 2)
 
     def forward(
         self,
@@ -67,9 +68,10 @@ class RestorationTransformer(nn.Module):
         ids_L3: positions of all tokens, from `training.network.packing.positions`.
         """
         txt_BSM, vec_BM = self.embed(prompt_BSE, mask_BS, sigma_B)
-        is_added = self.params.reference == "added"
-        near_BTN = neighbourhoods(reference_BTC, ids_L3[txt_BSM.shape[1] :]) if is_added else None
-        img_BIM = self._image_tokens(target_BTC, reference_BTC, near_BTN)
+        measured = None
+        if self.params.reference == "filtered":
+            measured = filtering.measured(self._pixels(reference_BTC, ids_L3), prompt_BSE[:, -1])
+        img_BIM = self._image_tokens(target_BTC, reference_BTC, measured, ids_L3[txt_BSM.shape[1] :])
         rope_2LP = rope(ids_L3, self.params.rope_axes, self.params.rope_theta)
 
         for block in self.double_blocks:
@@ -79,12 +81,11 @@ class RestorationTransformer(nn.Module):
             x_BLM = block(x_BLM, vec_BM, rope_2LP)
 
         first = txt_BSM.shape[1]
-        target_BTM = x_BLM[:, first : first + target_BTC.shape[1]]
-        out_BTC: Tensor = self.final_layer(target_BTM, vec_BM)
-        if near_BTN is not None:
-            gates_BTX1 = self.mix(target_BTM, vec_BM)[..., None]
-            found_BTXP = rearrange(self.filters(near_BTN), "B T (X P) -> B T X P", X=FILTERS * COLOURS)
-            out_BTC = out_BTC + reduce(gates_BTX1 * found_BTXP, "B T (F c) P -> B T (c P)", "sum", F=FILTERS)
+        out_BTC: Tensor = self.final_layer(x_BLM[:, first : first + target_BTC.shape[1]], vec_BM)
+        if measured is not None:
+            strength_B2 = 1 + SLOWLY * self.strength(functional.silu(vec_BM))
+            image_BCHW = filtering.filtered(measured, out_BTC, strength_B2, self.params.patch)
+            out_BTC = patchify(image_BCHW - measured.image_BCHW, self.params.patch)
         if self.params.predicts == "velocity":
             return out_BTC
         return (target_BTC - (reference_BTC + out_BTC)) / sigma_B[:, None, None]
@@ -101,12 +102,18 @@ class RestorationTransformer(nn.Module):
             vec_BM = vec_BM + self.guidance_in(sinusoids(guidance_B, FREQUENCIES).type_as(pooled))
         return self.txt_in(tokens), vec_BM + self.vector_in(pooled)
 
-    def _image_tokens(self, target_BTC: Tensor, reference_BTC: Tensor, near_BTN: Tensor | None) -> Tensor:
-        if near_BTN is not None:
-            added: Tensor = self.img_in(target_BTC) + self.reference_in(near_BTN)
-            return added
+    def _image_tokens(
+        self, target_BTC: Tensor, reference_BTC: Tensor, measured: filtering.Reference | None, ids_I3: Tensor
+    ) -> Tensor:
+        if measured is not None:
+            seen_BTS = filtering.seen(measured, self.params.patch).type_as(target_BTC)
+            steered: Tensor = self.img_in(target_BTC) + self.reference_in(neighbourhoods(seen_BTS, ids_I3))
+            return steered
         both: Tensor = self.img_in(torch.cat([target_BTC, reference_BTC], dim=1))
         return both
+
+    def _pixels(self, reference_BTC: Tensor, ids_L3: Tensor) -> Tensor:
+        return unpatchify(reference_BTC.float(), self.params.patch, rows=int(ids_L3[-1, 1]) + 1)
 
 
 def build(params: Params, device: str = "meta") -> RestorationTransformer:
@@ -137,38 +144,11 @@ def initialise(model: RestorationTransformer, seed: int) -> None:
             nn.init.zeros_(module.bias)
     for linear in _silent_at_start(model):
         nn.init.zeros_(linear.weight)
-    if model.params.reference == "added":
-        model.filters.weight.data.copy_(_filter_bank(model.params.channels))
 
 
 def _silent_at_start(model: RestorationTransformer) -> Iterator[nn.Linear]:
     yield from (module.lin for module in model.modules() if isinstance(module, Modulator))
     yield model.final_layer.linear
-    if model.params.reference == "added":
+    if model.params.reference == "filtered":
         yield model.img_in  # the noise, at first
-        yield model.mix.linear
-
-
-def _filter_bank(channels: int) -> Tensor:
-    """Return the eight filters that a training from scratch starts with, (F C, 9 C).
-
-    The pixel itself, by which light is gained, and the mean around it; what three round blurs, one along rows and one
-    along columns change, of which more smooths and less sharpens; and what losing its colour changes.
-    """
-    patch = round((channels / 3) ** 0.5)
-    steps = torch.arange(-patch, 2 * patch, dtype=torch.float32)
-    rows, columns = steps.reshape(3, 1, 1, patch, 1), steps.reshape(1, 3, 1, 1, patch)
-    shape = (3, 3, 3, patch, patch)  # row and column of the neighbour, channel, row and column within it
-    near = torch.stack([part.expand(shape).reshape(-1) for part in (rows, columns, torch.arange(3.0)[:, None, None])])
-    own = near.reshape(3, *shape)[:, 1, 1].reshape(3, -1)
-    down, across, channel = (own[:, :, None] - near[:, None, :]).square()
-
-    def blur(height: float, width: float) -> Tensor:
-        weight = torch.exp(-down / (2 * height**2) - across / (2 * width**2)) * (channel == 0)
-        normalised: Tensor = weight / weight.sum(dim=1, keepdim=True)
-        return normalised
-
-    is_pixel = ((down == 0) & (across == 0)).float()
-    itself, around = is_pixel * (channel == 0), blur(1e3, 1e3)
-    blurs = [blur(0.7, 0.7), blur(1.2, 1.2), blur(2.5, 2.5), blur(0.3, 2.0), blur(2.0, 0.3)]
-    return torch.cat([itself, around, *(change - itself for change in blurs), is_pixel / 3 - itself])
+        yield model.strength

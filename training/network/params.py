@@ -5,15 +5,20 @@ same class, small, on pixels.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
+
+from training.network.glance import NUMBERS
 
 # Where the reference stands on the position axes. Three conventions are in use, and a model must be run with the one
 # it was trained with: "v1.0" (0, y, x) like the target; "v1.1" (1, y + 1, x + 1); "realrestorer" (1, y, x).
 ReferenceIds = Literal["v1.0", "v1.1", "realrestorer"]
 REFERENCE_IDS: tuple[ReferenceIds, ...] = ("v1.0", "v1.1", "realrestorer")
 
+CELLS = 2  # along the side of a token of a filtered reference: each is filtered in its own way
+EARLIER = "added"  # the reference of small restorers before they filtered it
 MOST_BLOCKS = 1000  # more than any model has; a stored record that says more is broken
 
 
@@ -37,8 +42,9 @@ class Params:
 
     channels: of one image token. context: width of a text token. pooled: width of the pooled prompt. connector: None
     takes text tokens as they are and their sum as the pooled prompt. reference: "tokens" appends the reference on the
-    token axis; "added" adds it to the target tokens and skips it, linearly, to the output. predicts: "velocity", or
-    "residual", what the clean image adds to the reference. mask_token: the file holds one, which nothing reads.
+    token axis; "filtered" lets the target tokens see what is measured of it, and say how it is filtered: tokens are
+    pixels then, and the last prompt row is a glance at the whole image. predicts: "velocity", or "residual", what the
+    clean image adds to the reference. mask_token: the file holds one, which nothing reads.
     """
 
     channels: int
@@ -54,7 +60,7 @@ class Params:
     connector: ConnectorParams | None
     guidance: bool
     mask_token: bool
-    reference: Literal["tokens", "added"]
+    reference: Literal["tokens", "filtered"]
     reference_ids: ReferenceIds
     predicts: Literal["velocity", "residual"]
 
@@ -74,8 +80,22 @@ class Params:
             raise ValueError(f"without a connector context is pooled, got {self.context} and {self.pooled}")
         if self.reference_ids not in REFERENCE_IDS:
             raise ValueError(f"reference_ids must be one of {REFERENCE_IDS}, got {self.reference_ids!r}")
-        if self.reference not in ("tokens", "added") or self.predicts not in ("velocity", "residual"):
+        if self.reference not in ("tokens", "filtered") or self.predicts not in ("velocity", "residual"):
             raise ValueError(f"unknown reference {self.reference!r} or predicts {self.predicts!r}")
+
+        if self.reference == "filtered":
+            self._check_filtered()
+
+    def _check_filtered(self) -> None:
+        if 3 * self.patch**2 != self.channels or self.patch % CELLS:
+            raise ValueError(f"tokens of a filtered reference are 3 x 2n x 2n pixels, got {self.channels} channels")
+        if self.connector is not None or self.context != NUMBERS:
+            raise ValueError(f"a filtered reference needs a glance: context must be {NUMBERS}, without a connector")
+
+    @property
+    def patch(self) -> int:
+        """Return the side of a token that is pixels."""
+        return round(math.sqrt(self.channels / 3))
 
     @property
     def prompt_width(self) -> int:
@@ -111,9 +131,9 @@ def base() -> Params:
 
 
 def tiny() -> Params:
-    """Return the embedded shape: 1.5 M parameters on 4x4 pixels, learnt in minutes without other weights."""
+    """Return the embedded shape: 1.6 M parameters on 8x8 pixels, learnt in minutes without other weights."""
     return Params(
-        channels=48,
+        channels=192,
         hidden=128,
         heads=2,
         mlp_ratio=4,
@@ -126,7 +146,7 @@ def tiny() -> Params:
         connector=None,
         guidance=False,
         mask_token=False,
-        reference="added",
+        reference="filtered",
         reference_ids="realrestorer",
         predicts="residual",
     )
@@ -150,6 +170,8 @@ def from_json(text: str) -> Params:
         found: dict[str, Any] = json.loads(text)
         connector = found.pop("connector")
         axes = tuple(found.pop("rope_axes"))
+        if found["reference"] == EARLIER:
+            raise ValueError("a small restorer of an earlier version, which this one cannot run: train it anew")
         made = Params(**found, connector=ConnectorParams(**connector) if connector else None, rope_axes=axes)
     except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
         raise ValueError(f"not the params of a restorer: {error}") from error

@@ -74,8 +74,7 @@ def _small(weights: Path, placing: Placing) -> Restorer:
         )
     model = checkpoints.load(weights, dtype=torch.float32, device=placing.device).eval()
     _compile(model, placing)
-    patch = round((model.params.channels / 3) ** 0.5)
-    return Restorer(model=model, latents=PixelLatents(patch), prompts=GlancingPrompts())
+    return Restorer(model=model, latents=PixelLatents(model.params.patch), prompts=GlancingPrompts())
 
 
 def _large(weights: Path, placing: Placing, prefix: str) -> Restorer:
