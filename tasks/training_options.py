@@ -33,10 +33,12 @@ class DataOptions(BaseModel, frozen=True, extra="forbid"):
 
     train: folders of datasets, or `foreign` shards instead; validation: folders whose validation split is looked at,
     those of `train` unless said. tasks: all unless some are named. size: images have about this squared, at the ratios
-    1:1 to 16:9 both ways, or `square`. repeats: for how many steps in a row the pairs of a batch come, cut elsewhere
-    each time. scale: "cover" scales both images of a pair so that as much as possible of them is seen, "native" cuts.
-    dropout: share of empty prompts. chinese: share of Chinese prompts. augmented: share of degraded images that are
-    degraded once more as the web would. readers: threads, or `processes`. ahead: batches made before they are needed.
+    1:1 to 16:9 both ways, or `square`. window: a window of a pair, at least this share of each of its sides, stands for
+    the whole, so that few photographs look like more. repeats: for how many steps in a row the pairs of a batch come,
+    cut elsewhere each time. scale: "cover" scales both images of a pair so that as much as possible of them is seen,
+    "native" cuts. dropout: share of empty prompts. chinese: share of Chinese prompts. augmented: share of degraded
+    images that are degraded once more as the web would. readers: threads, or `processes`. ahead: batches made before
+    they are needed.
     """
 
     train: tuple[str, ...] = ()
@@ -47,6 +49,7 @@ class DataOptions(BaseModel, frozen=True, extra="forbid"):
     square: bool = False
     scale: Literal["cover", "native"] = "cover"
     mirrored: bool = False
+    window: Annotated[float, Field(gt=0, le=1)] = 1.0
     repeats: Annotated[int, Field(ge=1, le=64)] = 1
     dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     chinese: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -126,6 +129,7 @@ class Options(BaseModel, frozen=True, extra="forbid"):
             dropout=data.dropout,
             augmented=data.augmented,
             mirrored=data.mirrored,
+            window=data.window,
             repeats=data.repeats,
             weighting=self.weighting,
             levels=self.levels,

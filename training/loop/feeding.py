@@ -10,6 +10,7 @@ from training.data.feed import Fed, Readers, Slice, feed
 from training.data.foreign import Foreign, ForeignPairs
 from training.data.index import Index
 from training.data.repeats import Repeated, remembering
+from training.data.windows import Windowed
 from training.loop.objective import Objective
 from training.loop.recipe import Recipe
 
@@ -62,6 +63,9 @@ class Feeding:
     def _maker(self, source: Source) -> Maker:
         recipe, data, objective = self._recipe, self._data, self._objective
         look = objective.look()
+        if recipe.window < 1:
+            key = f"{recipe.seed}/{recipe.stage}"
+            source = Windowed(source=source, least=recipe.window, side=max(map(max, self._sizes)), key=key)
         if recipe.repeats > 1:
             source = Repeated(source, batch=recipe.batch, repeats=recipe.repeats)
             look = remembering(look, 2 * recipe.batch) if look else None

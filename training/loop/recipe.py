@@ -17,6 +17,7 @@ class Recipe:
     batch: samples a step, over all ranks. micro: samples at once on one rank. size: images have about this squared.
     square: only square ones. dropout: share of samples whose prompt is empty. augmented: share of degraded images that
     the augmentation is applied to. mirrored: half of the pairs are mirrored.
+    window: share of each side that a window, taken for the whole pair, keeps at least; 1 takes the pair.
     repeats: for how many steps in a row the pairs of a batch come, cut elsewhere each time.
     """
 
@@ -31,6 +32,7 @@ class Recipe:
     dropout: float
     augmented: float
     mirrored: bool
+    window: float
     repeats: int
     weighting: Weighting
     levels: Levels

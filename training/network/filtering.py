@@ -36,7 +36,7 @@ GATES = DETAIL + TONE
 SEEN = CELLS**2 * (BANDS + 2 * 3)  # what a token sees: energies, tones, stretched tones
 
 _RADIUS = 2  # of the window in which energy is measured
-_STEEP = 2.0  # of the sigmoid: from a quarter to three quarters of the way by a factor of 3 in amplitude
+_STEEP = 2.0  # of the sigmoid: from a quarter to three quarters of the way by a factor of 2 in amplitude
 _FAINT = 1e-6  # mean square, an eighth of a grey level
 _SPAN = 0.03  # least distance of darkest and brightest
 _TOE = 0.01  # keeps the slope of the square root finite
@@ -84,14 +84,13 @@ def filtered(reference: Reference, gates_BTG: Tensor, strength_B2: Tensor, patch
     detail, tone = torch.split(gates_BTG.float(), [DETAIL, TONE], dim=-1)
     of_detail, of_tone = strength_B2.float()[..., None, None, None].unbind(1)
     cells = rearrange(detail, "B (y x) (p q n) -> B n (y p) (x q)", y=rows, p=CELLS, q=CELLS)
+    cells = torch.cat([cells[:, : 2 * BANDS] * of_detail, cells[:, 2 * BANDS :]], dim=1)
     everywhere, strong, threshold = _interpolated(cells, patch // CELLS).chunk(3, dim=1)
-    curves = _interpolated(rearrange(tone, "B (y x) n -> B n y x", y=rows), patch)
     where_strong = torch.sigmoid(_STEEP * (reference.energies_BNHW - threshold))
-    changes_BNHW = (everywhere + strong * where_strong) * reference.details_BNHW * of_detail
-    image_BCHW = reference.image_BCHW + _colours(changes_BNHW)
-    functions_BFCHW = _functions(image_BCHW, reference)
-    curves_BFCHW = rearrange(curves * of_tone, "B (F C) H W -> B F C H W", F=CURVES)
-    return image_BCHW + (curves_BFCHW * functions_BFCHW).sum(dim=1)
+    image_BCHW = reference.image_BCHW + _colours((everywhere + strong * where_strong) * reference.details_BNHW)
+    curves = _interpolated(rearrange(tone, "B (y x) n -> B n y x", y=rows) * of_tone, patch)
+    curves_BFCHW = rearrange(curves, "B (F C) H W -> B F C H W", F=CURVES)
+    return image_BCHW + (curves_BFCHW * _functions(image_BCHW, reference)).sum(dim=1)
 
 
 def bands(image_BCHW: Tensor) -> Tensor:
