@@ -17,7 +17,7 @@ from degradations._camera import chroma_of, demosaic, desaturation, from_sensor,
 from degradations._contract import Light
 from degradations._light import linear_to_srgb
 from degradations._random import bits, gaussian_field
-from degradations._strips import Work, enlarged, strips, whole
+from degradations._strips import Work, strips, whole, widened
 
 BLOTCH = 4  # side, in pixels, of the cells that hold the chroma noise which noise reduction leaves behind
 HALO = 2  # rows beyond a strip that its demosaiced rows depend on
@@ -79,35 +79,29 @@ def raw_noise(signal: Light, sensor: Sensor, field: Light, rows: Light) -> Light
 
     field, rows: white Gaussian noise of variance 1, (H, W) and (H, 1).
     """
-    raw = np.maximum(signal, 0)  # another sensor may have been there before
-    raw *= np.float32(sensor.shot)
-    raw += np.float32(sensor.read)
-    np.sqrt(raw, out=raw)
-    raw *= field
-    raw += signal
-    if sensor.row:
-        raw += np.float32(sensor.row) * rows
-    if sensor.bits:
-        levels = np.float32(2**sensor.bits - 1)
-        np.rint(np.multiply(raw, levels, out=raw), out=raw)
-        raw *= 1 / levels
-    np.minimum(raw, 1, out=raw)
-    return np.asarray(np.subtract(raw, signal, out=raw))
+    from degradations.kernels import sensor as kernels
+
+    levels, out = 2**sensor.bits - 1 if sensor.bits else 0, np.empty_like(signal)
+    added = (np.float32(sensor.row) * rows).reshape(-1)
+    kernels.raw_noise(signal, field, added, sensor.shot, sensor.read, levels, out)
+    return out
 
 
 def development(noise: Light, sensor: Sensor) -> Work:
     """Return the work that adds raw `noise` (H, W) as the camera turns it into colour, alike among neighbours."""
+    from degradations.kernels.sensor import add_noise
+
     matrix = desaturation(sensor.chroma) @ from_sensor(sensor.red, sensor.blue, sensor.crosstalk)
     coarse = blotches(noise, sensor)
 
-    def add_noise(light: Light, rows: slice, out: Light) -> None:
+    wide = np.zeros((1, noise.shape[1], 3), np.float32) if coarse is None else widened(coarse, noise.shape[1])
+
+    def add(light: Light, rows: slice, out: Light) -> None:
         top = max(0, rows.start - HALO)
         fine = demosaic(noise[top : rows.stop + HALO], matrix)[rows.start - top :][: len(light)]
-        if coarse is not None:
-            cv2.add(fine, enlarged(coarse, rows, noise.shape), dst=fine)
-        cv2.add(light, fine, dst=out)
+        add_noise(light, fine, wide, rows.start, len(noise), out)
 
-    return add_noise
+    return add
 
 
 def blotches(noise: Light, sensor: Sensor) -> Light | None:

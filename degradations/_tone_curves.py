@@ -22,6 +22,7 @@ from storage.records import Image
 
 MEAN = (0.45, 0.34, 0.25, 0.17, 0.11, 0.06)  # of luma, sRGB, at the borders of the levels
 SHARE = (0.9, 0.75, 0.6, 0.45, 0.32, 0.2)  # of the photograph's own mean that it keeps at most
+STEPS = 4096  # of a curve's table
 TOWARDS = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0)  # how far the spread of tones goes to that of a dark photograph
 
 
@@ -61,13 +62,13 @@ def fit(histogram: NDArray[np.float64], mean: float, deviation: float) -> tuple[
 
 
 def power_table(attenuation: float, gamma: float) -> NDArray[np.float32]:
-    """Return (alpha I)^gamma as linear light by 16-bit linear light, (1, 65536)."""
+    """Return (alpha I)^gamma as linear light by the square root of linear light, (1, STEPS)."""
     curve = (np.float32(attenuation) * _tones()) ** np.float32(gamma)
     return np.asarray(srgb_to_linear(curve)[None, :], dtype=np.float32)
 
 
 def points_table(curve: Sequence[float]) -> NDArray[np.float32]:
-    """Return a curve as linear light by 16-bit linear light, (3, 65536).
+    """Return a curve as linear light by the square root of linear light, (3, STEPS).
 
     curve: sRGB values at evenly spaced sRGB values, one channel after the other.
     """
@@ -78,7 +79,7 @@ def points_table(curve: Sequence[float]) -> NDArray[np.float32]:
 
 
 def through(tables: NDArray[np.float32]) -> Work:
-    """Return the work that takes light, clipped to [0, 1], through one table (1, 65536) or one a channel (3, 65536)."""
+    """Return the work that takes light, clipped to [0, 1], through one table (1, STEPS) or one a channel (3, STEPS)."""
     from degradations.kernels import codes
 
     return lambda light, rows, out: codes.curve(light.reshape(-1), tables, out.reshape(-1))
@@ -86,4 +87,4 @@ def through(tables: NDArray[np.float32]) -> Work:
 
 @cache
 def _tones() -> Light:
-    return np.asarray(linear_to_srgb(np.arange(65536) / 65535), dtype=np.float32)
+    return np.asarray(linear_to_srgb((np.arange(STEPS) / (STEPS - 1)) ** 2), dtype=np.float32)

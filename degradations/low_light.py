@@ -190,17 +190,21 @@ capture = ByRows(_capture, idle=lambda params: params.shot == params.read == 0, 
 
 
 def _develop(frame: Frame, params: LowLight, scene: Scene) -> Frame | Work:
-    """Give `frame` automatic gain, white balance, faded colours and the toe of the tone curve."""
+    """Give `frame` automatic gain, white balance, faded colours and the toe of the tone curve.
+
+    The toe, x^2 (1 + toe) / (x + toe), leaves 0 and 1, and what is below `toe` falls faster.
+    """
+    from degradations.kernels.codes import crush
+
     del frame, scene
     white = np.diag(np.asarray(params.white) * params.gain)
     gains = (desaturation(params.saturation) @ white).astype(np.float32)
-    crush = through(_toe_table(params.toe)) if params.toe else None
 
     def bring_back(light: Light, rows: slice, out: Light) -> None:
-        if crush is None:
-            cv2.transform(light, gains, dst=out)
+        if params.toe:
+            crush(cv2.transform(light, gains).reshape(-1), params.toe, out.reshape(-1))
         else:
-            crush(cv2.transform(light, gains), rows, out)
+            cv2.transform(light, gains, dst=out)
 
     return bring_back
 
@@ -209,12 +213,6 @@ develop = ByRows(
     _develop,
     idle=lambda params: params.gain == params.saturation == 1 and params.white == (1, 1, 1) and params.toe == 0,
 )
-
-
-def _toe_table(toe: float) -> Light:
-    """Return x^2 (1 + toe) / (x + toe) by 16-bit x, (1, 65536): 0 and 1 stay, what is below `toe` falls faster."""
-    light = np.arange(65536, dtype=np.float32) * np.float32(1 / 65535)
-    return np.asarray(light * light * np.float32(1 + toe) / (light + np.float32(toe)))[None, :]
 
 
 def _sensor_of(params: LowLight) -> Sensor:

@@ -9,7 +9,7 @@ from degradations._atmosphere import SKY
 from degradations._compiled import compiled
 from degradations._counter import GOLDEN, MULTIPLIERS, WORD, mix
 from degradations._random import generator
-from degradations.kernels import air, codes, counter, grain, moire, rain
+from degradations.kernels import air, codes, counter, grain, moire, rain, sensor
 from degradations.kernels._exponential import decay
 
 H, W = 5, 37  # no multiple of any vector
@@ -106,10 +106,34 @@ def test_light_beyond_black_and_white_is_clipped():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_curve_takes_every_channel_through_its_own_table(channels):
-    light, tables, found = numbers(3 * 2000), numbers(channels, 65536, seed=1), np.empty(6000, np.float32)
+    light, tables, found = 1.2 * numbers(3 * 2000) - 0.1, numbers(channels, 4096, seed=1), np.empty(6000, np.float32)
     codes.curve(light, tables, found)
-    places = np.rint(light * np.float32(65535)).astype(int)
+    places = np.rint(np.sqrt(np.clip(light, 0, 1)) * np.float32(4095)).astype(int)
     assert np.array_equal(found, tables[np.arange(6000) % channels, places])
+
+
+def test_a_toe_crushes_what_lies_below_it():
+    light, found = 1.4 * numbers(H * W) - 0.2, np.empty(H * W, np.float32)
+    codes.crush(light, 0.1, found)
+    x = np.clip(light, 0, 1).astype(np.float64)
+    np.testing.assert_allclose(found, x * x * 1.1 / (x + 0.1), atol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [0, 1023])
+def test_raw_noise_is_what_the_converter_reads_less_the_signal(levels):
+    signal, field, rows = numbers(H, W) - np.float32(0.1), 6 * numbers(H, W, seed=1) - 3, 0.01 * numbers(H)
+    found = np.empty_like(signal)
+    sensor.raw_noise(signal, field, rows, 0.01, 1e-4, levels, found)
+    raw = signal + np.sqrt(0.01 * np.maximum(signal, 0) + 1e-4) * field + rows[:, None]
+    raw = np.rint(raw * levels) / levels if levels else raw
+    off = np.abs(found - (np.minimum(raw, 1) - signal))
+    assert np.sort(off.ravel())[-3] < 1e-6  # two values at a tie may be read as the next level
+
+
+def test_noise_is_the_sum_of_fine_and_coarse():
+    light, fine, coarse, found = numbers(H, W, 3), numbers(H, W, 3, seed=1), numbers(2, W, 3), np.empty((H, W, 3), "f4")
+    sensor.add_noise(light, fine, coarse, 3, 9, found)
+    np.testing.assert_allclose(found, light + fine + lying(coarse, 3, H, 9), atol=1e-6)
 
 
 def test_a_field_counts_as_its_definition_says():

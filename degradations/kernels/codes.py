@@ -40,14 +40,28 @@ def encode(light: Light, table: NDArray[np.uint8], out: NDArray[np.uint8]) -> No
 
 @compiled("void(f4[::1], f4[:, ::1], f4[::1])")
 def curve(light: Light, tables: Light, out: Light) -> None:
-    """Write `light` (N,), clipped to [0, 1], through the tables (1 or 3, 65536) of its channels in turn to `out`."""
-    codes, flat = np.empty(_LENGTH, np.uint32), tables.reshape(-1)
-    places = (np.arange(_LENGTH) % len(tables) * 65536).astype(np.uint32)  # where the table of a channel begins
+    """Write `light` (N,), clipped to [0, 1], through the tables (1 or 3, T) of its channels in turn to `out`.
+
+    Tables are by the square root of light, evenly from 0 to 1: a few thousand entries are as fine as tones need.
+    """
+    steps, flat = tables.shape[1], tables.reshape(-1)
+    codes = np.empty(_LENGTH, np.uint32)
+    places = (np.arange(_LENGTH) % len(tables) * steps).astype(np.uint32)  # where the table of a channel begins
     for start in range(0, light.size, _LENGTH):
         part, written = light[start : start + _LENGTH], out[start : start + _LENGTH]
-        quantise(part, codes)
         for value in range(part.size):
-            written[value] = flat[codes[value] + places[value]]
+            tone = np.sqrt(min(max(part[value], _BLACK), _WHITE)) * np.float32(steps - 1)
+            codes[value] = np.uint32(np.int32((tone + _NEAREST) - _NEAREST)) + places[value]
+        for value in range(part.size):
+            written[value] = flat[codes[value]]
+
+
+@compiled("void(f4[::1], f4, f4[::1])")
+def crush(light: Light, toe: float, out: Light) -> None:
+    """Write x^2 (1 + toe) / (x + toe), x = `light` clipped to [0, 1], to `out`, both (N,)."""
+    for value in range(light.size):
+        x = min(max(light[value], _BLACK), _WHITE)
+        out[value] = x * x * (_WHITE + toe) / (x + toe)
 
 
 @compiled("void(u2[::1], f4[::1], f4[::1])")
