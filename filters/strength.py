@@ -2,8 +2,8 @@
 
 PSNR over all pixels; SSIM (Wang et al. 2004, doi:10.1109/TIP.2003.819861) of luma in uniform 7 x 7 windows, over a
 megapixel at most; area, the fraction of pixels that differ by more than 2 % of the range in any channel. The bands in
-`_bands.json` are measured by `tests/benchmarks/measure_bands.py`; names without one, such as combinations, use the
-generic band.
+`_bands.json` are measured by `tests/benchmarks/measure_bands.py`; names without one, such as lists of one's own, use
+the generic band.
 """
 
 import json
