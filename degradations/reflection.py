@@ -133,7 +133,8 @@ def _apply(frame: Frame, params: Reflection, scene: Scene) -> Frame | Work:
     if params.swapped:
         behind = clean = decode(_cropped(scene.overlays["reflection"], params, shape, zoom=1.0))
     if dims:
-        behind, clean = behind * np.float32(through), clean * np.float32(through)
+        dimmed = behind * np.float32(through)
+        behind, clean = dimmed, dimmed if clean is behind else clean * np.float32(through)
     if params.gain == 0:
         return replace(frame, degraded=behind, clean=clean)
     other = _reduced_light(linear(frame.degraded)) if params.swapped else None
