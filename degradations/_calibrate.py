@@ -95,6 +95,7 @@ def proxy(scene: Scene, *, native: bool) -> Scene:
 
     Lengths scale with the picture, so a reduced copy loses as much. What acts at native pixels (sensors, codecs) is
     shown a mosaic of native tiles instead: sixteen of 64 x 64, evenly spread, on the grid of 8 that codecs work on.
+    Overlays of another size, which are fitted to the picture anyway, stay as they are.
     """
     height, width = scene.image.shape[:2]
     if height * width <= SIDE * SIDE:
@@ -106,7 +107,10 @@ def proxy(scene: Scene, *, native: bool) -> Scene:
         depth=None if scene.depth is None else pick(scene.depth),
         segments=None if scene.segments is None else pick(scene.segments),
         frames=None if scene.frames is None else np.stack([pick(frame) for frame in scene.frames]),
-        overlays={name: pick(overlay) for name, overlay in scene.overlays.items()},
+        overlays={
+            name: pick(overlay) if overlay.shape[:2] == (height, width) else overlay
+            for name, overlay in scene.overlays.items()
+        },
     )
 
 

@@ -1,5 +1,6 @@
 """Calibration: the severity that is used moves until the loss is that of the level that was asked for."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -112,6 +113,11 @@ def test_calibration_is_deterministic_and_replays(hazy):
     stored = decode(Recipe, encode(recipe))
     again = replay(scene.image, stored, {"depth": scene.depth, "segments": scene.segments})
     assert np.array_equal(again.degraded, render(scene, recipe).degraded)
+
+
+def test_a_second_photograph_of_another_size_is_no_obstacle():
+    scene = dataclasses.replace(scene_of(PHOTOGRAPHS[0]), overlays={"reflection": np.zeros((90, 40, 3), np.uint8)})
+    assert draw_calibrated("noise", 0.9, scene, seed=1, band=(28.0, 30.0)).used is not None
 
 
 def test_a_pair_in_its_band_is_the_one_that_was_asked_for():
