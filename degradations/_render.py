@@ -102,8 +102,8 @@ def _settled(progress: _Progress, *, clean: bool) -> _Progress:
     degraded, kept = progress.frame.degraded, progress.frame.clean
     if progress.waiting:
         source, degraded = degraded, np.empty(degraded.shape, np.float32)
-        for rows, light in _worked(progress.waiting, source):
-            degraded[rows] = light
+        for _ in _worked(progress.waiting, source, degraded):
+            pass
     elif degraded.dtype == np.uint8:
         degraded = progress.light()
     if clean and kept.dtype == np.uint8:
@@ -138,17 +138,24 @@ def _encoded(progress: _Progress) -> _Progress:
     return replace(progress, frame=replace(progress.frame, degraded=image), waiting=())
 
 
-def _worked(works: tuple[Work, ...], source: NDArray[Any]) -> Iterator[tuple[slice, Light]]:
-    """Yield strip by strip what becomes of `source`, light or a uint8 image, by `works`: gone with the next strip."""
+def _worked(
+    works: tuple[Work, ...], source: NDArray[Any], out: Light | None = None
+) -> Iterator[tuple[slice, Light]]:
+    """Yield strip by strip what becomes of `source`, light or a uint8 image, by `works`.
+
+    out: of the shape of `source`, to which all of it is written; without it a strip is gone with the next one.
+    """
     _, _, tallest = next(strips(source.shape))
     room = np.empty((2, tallest.stop, *source.shape[1:]), np.float32)  # works read one half and write the other
     for _, _, rows in strips(source.shape):
         part = source[rows]
         light = decode(part, out=room[1, : len(part)]) if part.dtype == np.uint8 else part
         for turn, work in enumerate(works):
-            out = room[turn % 2, : len(part)]
-            work(light, rows, out)
-            light = out
+            written = room[turn % 2, : len(part)]
+            if out is not None and turn == len(works) - 1:
+                written = out[rows]
+            work(light, rows, written)
+            light = written
         yield rows, light
 
 
