@@ -138,9 +138,7 @@ def _encoded(progress: _Progress) -> _Progress:
     return replace(progress, frame=replace(progress.frame, degraded=image), waiting=())
 
 
-def _worked(
-    works: tuple[Work, ...], source: NDArray[Any], out: Light | None = None
-) -> Iterator[tuple[slice, Light]]:
+def _worked(works: tuple[Work, ...], source: NDArray[Any], out: Light | None = None) -> Iterator[tuple[slice, Light]]:
     """Yield strip by strip what becomes of `source`, light or a uint8 image, by `works`.
 
     out: of the shape of `source`, to which all of it is written; without it a strip is gone with the next one.

@@ -1,40 +1,34 @@
-"""Many short anti-aliased strokes on one uint8 plane, in a few calls: streaks of rain, splashes, flakes."""
+"""Many short strokes on one uint8 plane: streaks of rain, splashes, flakes."""
 
-from itertools import pairwise
-
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Light
 
-CLASSES = 12  # brightnesses that are told apart
-SHIFT = 4  # fractional bits of a coordinate
+FAINTEST = 1 / 24  # of the brightest: what is fainter is not drawn
 LONGEST = 16.0  # times its breadth: longer images hold no more strokes
-FARTHEST = 2**15  # pixels from the image that a stroke may reach
+FARTHEST = 2.0**15  # pixels from the image that a stroke may reach
+THINNEST, BROADER = 1.33, 1.9  # pixels: breadth of a stroke of one, and what a broader one gains
+BLUNT = 0.15  # of the breadth, which an end gives way; the bands were measured with strokes that cover as much
 
 
 def draw(shape: tuple[int, int], lines: Light, levels: Light, widths: Light) -> NDArray[np.uint8]:
     """Return a plane of strokes, uint8 (H, W), 0 where none is; where they cross, the brighter one stays.
 
-    lines: float32 (N, K, 2) rows and columns of each stroke's K points, in pixels. levels: (N,) in [0, 1], its
-    brightness; those that round to 0 are left out. widths: (N,) in pixels, at least 1 is drawn.
+    lines: float32 (N, 2, 2) rows and columns of each stroke's ends, in pixels. levels: (N,) in [0, 1], its brightness.
+    widths: (N,) in pixels, at least 1 is drawn.
     """
-    plane = np.zeros(shape, np.uint8)
-    if len(lines) == 0:
-        return plane
-    points = np.rint(np.clip(lines[..., ::-1], -FARTHEST, FARTHEST) * 2**SHIFT).astype(np.int32)
-    ranks = np.rint(np.clip(levels, 0, 1) * CLASSES).astype(np.int32)
-    thickness = np.clip(np.rint(widths), 1, 64).astype(np.int32)
-    keys = ranks * 65 + thickness
-    order = np.argsort(keys, kind="stable")  # ascending: brighter over darker
-    sorted_points, sorted_keys = list(points[order]), keys[order]
-    borders = np.flatnonzero(np.diff(sorted_keys, prepend=-1, append=-1)).tolist()
-    for first, last in pairwise(borders):
-        rank, width = divmod(int(sorted_keys[first]), 65)
-        if rank > 0:
-            value = round(255 * rank / CLASSES)
-            cv2.polylines(plane, sorted_points[first:last], False, value, width, cv2.LINE_AA, SHIFT)
+    from degradations.kernels.strokes import strokes
+
+    plane, seen = np.zeros(shape, np.uint8), levels >= FAINTEST
+    whole = np.clip(np.rint(widths[seen]), 1, 64)
+    breadths = np.where(whole > 1, whole + BROADER, THINNEST).astype(np.float32)
+    codes = np.minimum(levels[seen], 1).astype(np.float32) * np.float32(255)
+    way = lines[seen, 1] - lines[seen, 0]
+    length = np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-6)
+    back = way * np.minimum(BLUNT * breadths / length, 0.5)[:, None]
+    blunt = np.clip(lines[seen] + np.stack((back, -back), axis=1), -FARTHEST, FARTHEST)
+    strokes(blunt.astype(np.float32), codes, breadths, plane)
     return plane
 
 

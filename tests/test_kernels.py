@@ -11,6 +11,7 @@ from degradations._counter import GOLDEN, MULTIPLIERS, WORD, mix
 from degradations._random import generator
 from degradations.kernels import air, codes, counter, grain, moire, rain, sensor
 from degradations.kernels._exponential import decay
+from degradations.kernels.strokes import strokes
 
 H, W = 5, 37  # no multiple of any vector
 
@@ -198,3 +199,29 @@ def test_a_wet_scene_is_seen_through_what_passes_and_lit_by_its_surroundings():
     passed = (clear * (1 - crowns[3 : 3 + H] / 255 * 0.85))[..., None]
     expected = light * passed * lying(dry, 3, H, 9)[..., None] + lying(around, 3, H, 9) * (1 - passed)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_stroke_covers_what_lies_within_its_rim_and_the_brightest_stays():
+    lines = np.array([[[4, 5], [20, 9]], [[10, -8], [10, 50]], [[12, 30], [12, 30]], [[-9, 20], [40, 21]]], np.float32)
+    levels, breadths = np.array([200, 90, 255, 120], np.float32), np.array([1.33, 4.9, 7, 2], np.float32)
+    rows, columns = np.mgrid[:24, :40].astype(float)
+    expected = np.zeros((24, 40))
+    for ((row, column), end), level, breadth in zip(lines.astype(float), levels, breadths, strict=True):
+        way = end - (row, column)
+        along = ((rows - row) * way[0] + (columns - column) * way[1]) / max(way @ way, 1e-12)
+        near = np.clip(along, 0, 1)
+        distance = np.hypot(rows - row - near * way[0], columns - column - near * way[1])
+        expected = np.maximum(expected, np.clip(breadth / 2 + 0.5 - distance, 0, 1) * level)
+    found = np.zeros((24, 40), np.uint8)
+    strokes(lines, levels, breadths, found)
+    assert np.abs(found - expected).max() < 0.51
+
+
+def test_highlights_gain_what_the_least_of_a_pixel_is_worth():
+    image, gains = np.full((300, 3), 100, np.uint8), np.zeros(256, np.float32)
+    image[[7, 250]], image[8], gains[250:] = (255, 252, 254), (255, 255, 100), np.arange(6) + 1
+    light, found = numbers(900), np.empty(900, np.float32)
+    codes.brighten(light, image.reshape(-1), gains, found)
+    gained = (found - light).reshape(300, 3)
+    np.testing.assert_allclose(gained[[7, 250]], 3, rtol=1e-6)
+    assert not np.delete(gained, [7, 250], axis=0).any()
