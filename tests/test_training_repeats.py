@@ -2,6 +2,8 @@
 
 # ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
 
+import math
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: install Pai
 
 from training.data.examples import Pair, distance
 from training.data.repeats import Repeated, remembering
-from training.loop.losses import LEAST, SPARED, logarithmic
+from training.loop.losses import HARM, LEAST, SPARED, logarithmic
 
 
 class Counting:
@@ -74,10 +76,19 @@ def test_halving_an_error_counts_the_same_for_haze_and_for_a_faint_moire():
 
 
 def test_an_error_counts_by_what_the_whole_pair_lacks_not_by_what_was_cut():
-    clean, same = torch.zeros(2, 4, 3), torch.zeros(2, 4, 3)
+    clean, reference = torch.zeros(2, 4, 3), torch.full((2, 4, 3), 0.02)
     errors = torch.full((2,), 1e-4, requires_grad=True)
-    logarithmic(errors, torch.tensor([1e-4, 1e-1]), clean, same, torch.ones(2)).sum().backward()
+    logarithmic(errors, torch.tensor([1e-4, 1e-1]), clean, reference, torch.ones(2)).sum().backward()
     assert errors.grad[0] > 40 * errors.grad[1]
+
+
+def test_harm_to_what_was_cut_counts_besides():
+    clean, sigma = torch.zeros(3, 4, 3), torch.ones(3)
+    reference = torch.full((3, 4, 3), 0.1)  # an error of 0.01
+    errors, distance = torch.tensor([0.005, 0.01, 0.04]), torch.full((3,), 0.01)
+    plain = torch.log(errors + SPARED * distance + LEAST)
+    harm = logarithmic(errors, distance, clean, reference, sigma) - plain
+    torch.testing.assert_close(harm, HARM * torch.tensor([0.0, 0.0, math.log(4)]), atol=1e-3, rtol=1e-2)
 
 
 def test_the_distance_is_that_of_the_whole_images_within_minus_1_and_1():

@@ -149,14 +149,19 @@ def candidates(name):
             yield method, dict(zip(grid, values, strict=True))
 
 
-def best(name, pairs):
-    """Return the method and settings with the best mean PSNR over `pairs` of (clean, degraded)."""
-    scored = [
-        (np.mean([psnr(clean, method(degraded, **settings)) for clean, degraded in pairs]), number, method, settings)
-        for number, (method, settings) in enumerate(candidates(name))
-    ]
-    _, _, method, settings = max(scored, key=lambda item: item[:2])
-    return method, settings
+def scored(name, pairs):
+    """Return the PSNR, (candidates, pairs), that each candidate comes to on each of `pairs` of (clean, degraded)."""
+    return np.array(
+        [
+            [psnr(clean, method(degraded, **settings)) for clean, degraded in pairs]
+            for method, settings in candidates(name)
+        ]
+    )
+
+
+def best(name, scores):
+    """Return the method and settings with the best mean of `scores`, (candidates, pairs)."""
+    return list(candidates(name))[int(scores.mean(axis=1).argmax())]
 
 
 def psnr(one, other):

@@ -6,7 +6,7 @@
 Build and train between the two: `pairforge build FOLDER/build.toml`, `pairforge train ...`. Every third photograph, in
 the order of names, is held out. Of each held-out one and type a pair is rendered at the middle of levels 1, 3 and 5;
 all restorers are told the type. The classical methods and their settings are the best on photographs that were trained
-on, for each type and level. PSNR in dB over the frame, means over the photographs.
+on, once for each type and level, once for each type. PSNR in dB over the frame, means over the photographs.
 """
 
 import argparse
@@ -68,15 +68,18 @@ def split(folder):
 
 
 def tuned(pool, side, count):
-    """Return the best classical method and settings of each type and level."""
+    """Return the best classical method and settings of each type and level, and of each type at level None."""
     files = halves()[0]
     todo = [(file, files[number - 1], side, number) for number, file in enumerate(evenly(files, count))]
     crops = defaultdict(list)
     for found in pool.map(_tuning_crops, todo):
         for key, crop in found.items():
             crops[key].append(crop)
-    best = pool.map(classical.best, [name for name, _ in crops], crops.values())
-    return dict(zip(crops, best, strict=True))
+    keys = list(product(PROMPTS, LEVELS))
+    scored = pool.map(classical.scored, [name for name, _ in keys], [crops[key] for key in keys])
+    scores = dict(zip(keys, scored, strict=True))
+    together = {(name, None): np.hstack([scores[name, level] for level in LEVELS]) for name in PROMPTS}
+    return {key: classical.best(key[0], found) for key, found in (scores | together).items()}
 
 
 def _tuning_crops(todo):
@@ -113,8 +116,10 @@ def _scores(todo):
     opened = _opened(*restorers)
     for name, level in product(PROMPTS, LEVELS):
         [(_, rendered)] = pairs(scene, name, level, draws=1, seed=seed)
-        method, settings = methods[name, level]
-        found = {"input": rendered.degraded, "classical": method(rendered.degraded, **settings)}
+        found = {"input": rendered.degraded}
+        for kind, told in (("classical, told the level", level), ("classical, one setting", None)):
+            method, settings = methods[name, told]
+            found[kind] = method(rendered.degraded, **settings)
         for kind, restorer in opened.items():
             found[kind] = restore(restorer, rendered.degraded, instruction(name), sampling_of(restorer.model.params))
         for kind, image in found.items():
@@ -135,20 +140,24 @@ def _one_thread():
 
 def markdown(methods, scores):
     """Return the table: input, and the gains of each, at the three levels."""
-    kinds = ["tiny", "classical", *(["unet"] if ("unet", "noise", 1) in scores else [])]
+    kinds = ["tiny", "classical, told the level", "classical, one setting"]
+    kinds += ["unet"] if ("unet", "noise", 1) in scores else []
     lines = [
         f"| | input | {' | '.join(kinds)} | classical methods |",
         f"|---|---|{'---|' * len(kinds)}---|",
     ]
+    means = defaultdict(list)
     for name in PROMPTS:
         inputs = [scores["input", name, level] for level in LEVELS]
         cells = [" / ".join(f"{value:.1f}" for value in inputs)]
         for kind in kinds:
             gains = [scores[kind, name, level] - scores["input", name, level] for level in LEVELS]
             cells.append(" / ".join(f"{gain:+.1f}" for gain in gains) + f" (**{np.mean(gains):+.2f}**)")
+            means[kind].append(np.mean(gains))
         named = ", ".join(dict.fromkeys(methods[name, level][0].__name__ for level in LEVELS))
         lines.append(f"| {name} | {' | '.join(cells)} | {named} |")
-    return "\n".join(lines)
+    cells = " | ".join(f"**{np.mean(means[kind]):+.2f}**" for kind in kinds)
+    return "\n".join([*lines, f"| mean of nine | | {cells} | |"])
 
 
 def main():
