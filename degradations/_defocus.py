@@ -8,7 +8,6 @@ front, each with its own spread silhouette.
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from degradations._contract import Light
 from degradations._convolve import MIRROR, convolve, convolving, growing
-from degradations._strips import Work, strips, whole
+from degradations._strips import Work, whole
 
 LAYERS = 8
 WIDE = 6.0  # pixels of radius from which a disk is made on a copy of half the size
@@ -54,17 +53,26 @@ def layered_defocus(light: Light, disparity: Light, *, focus: float, reach: floa
 
 def layering(light: Light, disparity: Light, *, focus: float, reach: float, kernel: Kernel) -> Work:
     """Return the work that writes the rows of `layered_defocus`."""
-    signed = cv2.addWeighted(disparity, reach, disparity, 0, -focus * reach)
+    from degradations.kernels.layers import cut, lay_over
+
+    signed = cv2.addWeighted(disparity, reach, disparity, 0, -focus * reach).reshape(disparity.shape)
     centres = _centres(float(signed.min()), float(signed.max()))
     step = centres[1] - centres[0] if len(centres) > 1 else 1.0
-    total = [np.zeros(light.shape[:2], np.float32) for _ in range(4)]
-    planes = _split(light)
-    kernel, places = cache(kernel), _places(signed, centres[0], step, len(centres))
+    total, planes = np.zeros((4, *signed.shape), np.float32), np.ones((4, *signed.shape), np.float32)
+    for channel in range(3):
+        cv2.extractChannel(light, channel, dst=planes[channel])
+    kernel, extents = cache(kernel), _extents(signed, centres[0], step, len(centres))
     for index, centre in enumerate(centres):
-        box = _box(places, index, abs(centre))
+        box = _box(extents[max(0, index - 1) : index + 1], abs(centre), signed.shape)
         if box is not None:
-            mask = _hat(signed[box], centre, step)
-            _lay_over([plane[box] for plane in total], [plane[box] for plane in planes], mask, abs(centre), kernel)
+            top, left, height, width = box
+            part, radius = np.empty((height, width), np.float32), abs(centre)
+            cut(planes[3], signed, centre, step, top, left, part)
+            silhouette = opened(part, radius, kernel)
+            for plane, below in zip(planes[:3], total[:3], strict=True):  # one by one: the cache holds one
+                cut(plane, signed, centre, step, top, left, part)
+                lay_over(opened(part, radius, kernel), silhouette, top, left, below)
+            lay_over(silhouette, silhouette, top, left, total[3])
 
     def compose(_: Light, rows: slice, out: Light) -> None:
         silhouette = cv2.max(total[3][rows], 1e-6)
@@ -73,49 +81,29 @@ def layering(light: Light, disparity: Light, *, focus: float, reach: float, kern
     return compose
 
 
-def _split(light: Light) -> list[Light]:
-    """Return the three planes of `light`: in the cache this takes a third of the time of `cv2.split`."""
-    planes = [np.empty(light.shape[:2], np.float32) for _ in range(3)]
-    for _, _, rows in strips(light.shape):
-        for channel, plane in enumerate(planes):
-            cv2.extractChannel(light[rows], channel, dst=plane[rows])
-    return planes
-
-
 def _centres(low: float, high: float) -> list[float]:
     """Return signed radii from back to front, 0 among them, at least half a pixel apart, about LAYERS of them."""
     step = max(0.5, (high - low) / (LAYERS - 1))
     return [step * index for index in range(math.floor(low / step), math.ceil(high / step) + 1)]
 
 
-def _places(signed: Light, lowest: float, step: float, count: int) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Return in which rows and in which columns `signed` lies between each layer, from `lowest` on, and the next."""
-    nearest = cv2.addWeighted(signed, 1 / step, signed, 0, -lowest / step - 0.5, dtype=cv2.CV_8U)
-    return [((nearest == index).any(axis=1), (nearest == index).any(axis=0)) for index in range(count)]
+def _extents(signed: Light, lowest: float, step: float, count: int) -> NDArray[np.int64]:
+    """Return the first and last row and column of what lies between each layer, from `lowest` on, and the next."""
+    from degradations.kernels.layers import extents
+
+    found = np.tile(np.array([signed.shape[0], -1, signed.shape[1], -1], np.int64), (count, 1))
+    extents(signed, lowest, step, found)
+    return found
 
 
-def _box(places: list[tuple[NDArray[Any], NDArray[Any]]], index: int, radius: float) -> tuple[slice, slice] | None:
-    """Return the rows and columns that layer `index` reaches once it is spread, or None if it is nowhere."""
-    around = places[max(0, index - 1) : index + 1]
-    rows, columns = (np.flatnonzero(np.any(sides, axis=0)) for sides in zip(*around, strict=True))
-    if rows.size == 0:
+def _box(extents: NDArray[np.int64], radius: float, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+    """Return top, left, height and width of what a layer between `extents` reaches, or None if it is nowhere."""
+    first_row, last_row, first_column, last_column = (
+        int(side) for side in (extents[:, 0].min(), extents[:, 1].max(), extents[:, 2].min(), extents[:, 3].max())
+    )
+    if last_row < 0:
         return None
     margin = math.ceil(1.3 * radius) + 8  # a polygon's corners reach beyond the radius
-    tall, wide = (slice(max(0, int(side[0]) - margin), int(side[-1]) + margin + 1) for side in (rows, columns))
-    return tall, wide
-
-
-def _hat(signed: Light, centre: float, step: float) -> Light:
-    hat = cv2.absdiff(np.ascontiguousarray(signed), np.float32(centre).item())
-    hat = cv2.addWeighted(hat, -1 / step, hat, 0, 1.0, dst=hat)
-    return np.asarray(cv2.threshold(hat, 0, 0, cv2.THRESH_TOZERO, dst=hat)[1], dtype=np.float32).reshape(signed.shape)
-
-
-def _lay_over(total: list[Light], planes: list[Light], mask: Light, radius: float, kernel: Kernel) -> None:
-    """Put the light of `planes` inside `mask`, spread by `radius`, over what is in `total`: planes and silhouette."""
-    silhouette = opened(mask, radius, kernel)
-    behind = 1 - silhouette
-    for below, light in zip(total, planes, strict=False):  # plane by plane: the cache holds one
-        own = opened(cv2.multiply(light, mask), radius, kernel)
-        cv2.add(cv2.multiply(below, behind, dst=below), own, dst=below)
-    cv2.add(cv2.multiply(total[3], behind, dst=total[3]), silhouette, dst=total[3])
+    top, left = max(0, first_row - margin), max(0, first_column - margin)
+    bottom, right = min(shape[0], last_row + margin + 1), min(shape[1], last_column + margin + 1)
+    return top, left, bottom - top, right - left

@@ -59,6 +59,8 @@ def point_spread(points: Points, weights: Weights | None = None) -> Light:
         part = (points * scale) % 1
         got = scale * scale * wanted + float(weights @ (part * (1 - part)).sum(axis=1))
         scale *= math.sqrt(wanted / got) if got > 0 else 1.0
+        if abs(got - wanted) < 1e-6 * wanted:
+            break
     return splat(points * scale, weights)
 
 

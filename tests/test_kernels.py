@@ -9,7 +9,7 @@ from degradations._atmosphere import SKY
 from degradations._compiled import compiled
 from degradations._counter import GOLDEN, MULTIPLIERS, WORD, mix
 from degradations._random import generator
-from degradations.kernels import air, codes, counter, grain, moire, rain, sensor
+from degradations.kernels import air, codes, counter, grain, layers, moire, rain, sensor
 from degradations.kernels._exponential import decay
 from degradations.kernels.strokes import strokes
 
@@ -225,3 +225,27 @@ def test_highlights_gain_what_the_least_of_a_pixel_is_worth():
     gained = (found - light).reshape(300, 3)
     np.testing.assert_allclose(gained[[7, 250]], 3, rtol=1e-6)
     assert not np.delete(gained, [7, 250], axis=0).any()
+
+
+def test_a_layer_is_cut_from_its_box_and_laid_over_what_is_behind():
+    plane, signed, part = numbers(9, W), 6 * numbers(9, W, seed=1) - 3, np.empty((4, 20), np.float32)
+    layers.cut(plane, signed, 0.5, 1.5, 2, 7, part)
+    box = np.s_[2:6, 7:27]
+    hat = np.maximum(1 - np.abs(signed[box].astype(float) - 0.5) / 1.5, 0)
+    np.testing.assert_allclose(part, plane[box] * hat, atol=1e-6)
+    below, cover = numbers(9, W, seed=2), numbers(4, 20, seed=3)
+    found = below.copy()
+    layers.lay_over(part, cover, 2, 7, found)
+    np.testing.assert_allclose(found[box], below[box] * (1 - cover) + part, atol=1e-6)
+    found[box] = below[box]
+    assert np.array_equal(found, below)
+
+
+def test_what_lies_between_two_layers_has_its_extent():
+    signed = 6 * numbers(9, W) - 3
+    found = np.tile(np.array([9, -1, W, -1], np.int64), (7, 1))
+    layers.extents(signed, -3.0, 1.0, found)
+    for index, (first_row, last_row, first_column, last_column) in enumerate(found.tolist()):
+        rows, columns = np.nonzero(np.floor(signed + 3) == index)
+        expected = [rows.min(), rows.max(), columns.min(), columns.max()] if rows.size else [9, -1, W, -1]
+        assert [first_row, last_row, first_column, last_column] == expected

@@ -1,0 +1,50 @@
+"""Layers of a picture by depth: which light belongs to one, and how the next lies over it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from degradations._compiled import compiled
+from degradations._contract import Light
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
+
+
+@compiled("void(f4[:, ::1], f4, f4, i8[:, ::1])")
+def extents(signed: Light, lowest: float, step: float, out: NDArray[np.int64]) -> None:
+    """Widen `out` (N, 4), first and last row, first and last column, to what of `signed` (H, W) is between two layers.
+
+    The first layer is at `lowest`, the next a `step` from it.
+    """
+    rows, columns = signed.shape
+    per_step, most = _ONE / step, np.float32(len(out) - 1)
+    for row in range(rows):
+        for column in range(columns):
+            layer = int(min(max((signed[row, column] - lowest) * per_step, _ZERO), most))
+            out[layer, 0] = min(out[layer, 0], row)
+            out[layer, 1] = max(out[layer, 1], row)
+            out[layer, 2] = min(out[layer, 2], column)
+            out[layer, 3] = max(out[layer, 3], column)
+
+
+@compiled("void(f4[:, ::1], f4[:, ::1], f4, f4, i8, i8, f4[:, ::1])")
+def cut(plane: Light, signed: Light, centre: float, step: float, top: int, left: int, out: Light) -> None:
+    """Write what of `plane` (H, W) belongs to the layer at `centre` to `out`, (h, w) of it from `top`, `left` on.
+
+    That is its part max(1 - |s - centre| / step, 0), s = `signed` (H, W).
+    """
+    rows, columns = out.shape
+    per_step = _ONE / step
+    for row in range(rows):
+        s, seen, written = signed[top + row, left:], plane[top + row, left:], out[row]
+        for column in range(columns):
+            written[column] = seen[column] * max(_ONE - abs(s[column] - centre) * per_step, _ZERO)
+
+
+@compiled("void(f4[:, ::1], f4[:, ::1], i8, i8, f4[:, ::1])")
+def lay_over(own: Light, silhouette: Light, top: int, left: int, out: Light) -> None:
+    """Put a layer's `own` light, (h, w) like its `silhouette`, over what is in `out` (H, W), from `top`, `left` on."""
+    rows, columns = own.shape
+    for row in range(rows):
+        above, cover, below = own[row], silhouette[row], out[top + row, left : left + columns]
+        for column in range(columns):
+            below[column] = below[column] * (_ONE - cover[column]) + above[column]
