@@ -55,7 +55,7 @@ def main() -> None:
     """Measure the whole grid, or what is asked for of it."""
     options = _options()
     params = tiny() if options.tiny else base()
-    rows = options.size // (4 if options.tiny else 16)
+    rows = options.size // (params.patch if options.tiny else 16)
     tokens = Tokens(text=5 if options.tiny else 640, target=rows**2)
     _tell(_device(options, params, tokens))
     blocks = params.double_blocks + params.single_blocks
