@@ -62,9 +62,9 @@ class RunSettings(BaseModel, frozen=True, extra="forbid"):
 
     workers: processes, 0 means one per core. wave_seconds: work in one Prefect task run, about. device: of the model
     backends. gpus_per_actor: share of a GPU that each worker of a model takes: at a half two share one, so that it
-    computes while the other writes. preparers: CPU workers that decode and resize ahead for each of those; with 0, and
-    on the CPU, it does so itself. metrics_port: serve Prometheus metrics on this loopback port while building, 0 does
-    not.
+    computes while the other writes. preparers: CPU workers that decode and resize ahead for each of those, and as many
+    that finish and code what it found; with 0, and on the CPU, it does so itself. metrics_port: serve Prometheus
+    metrics on this loopback port while building, 0 does not.
     """
 
     workers: Annotated[int, Field(ge=0, le=4096)] = 0

@@ -46,8 +46,8 @@ class Cluster:
 
     Enter it in the main thread: Ray's processes die with the thread that started them. `run` may be called from any.
     device: "cpu", or "cuda" to spread actors over the GPUs, each taking `gpus_per_actor` of one: at a half two share
-    one, so that it computes while one writes. preparers: plain tasks that make groups ready for each actor; without any
-    it does so itself, which on a CPU is as quick.
+    one, so that it computes while one writes. preparers: plain tasks that make groups ready for each actor, and as many
+    that finish what it found; without any it does both itself, which on a CPU is as quick.
     """
 
     def __init__(
