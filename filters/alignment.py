@@ -39,7 +39,7 @@ _WIDENS = {  # by this share of a kernel; of flow the little that its ends, and 
     "skeleton_px": 0.5,
     "bend_px": 1.0,
     "flow_px": 0.02,
-    "warp_px": 0.05,
+    "warp_px": 0.04,
     "frame_px": 0.2,
 }
 _OF_PHASE = frozenset({"shift_px", "local_px"})

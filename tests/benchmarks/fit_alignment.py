@@ -7,7 +7,7 @@ PAIRS is the folder that `store_pairs.py` wrote, SCORES one in which what was me
 can be broken off and a fit repeats in seconds; delete it when a measurement has changed. Planted is, into the clean
 image, a shift of the whole by 1, 2 and 4 px in a random direction, and a smooth warp of a fifth of the shorter side in
 radius by as many at its centre, at a random place where it changes the image by at least 2 levels RMS. The limits of
-some photographs are judged on the others; how wide they must be is found by leaving photographs out as well.
+all other photographs are judged on each; how wide they must be is found by leaving photographs out as well.
 """
 
 import argparse
@@ -32,11 +32,11 @@ from storage.canonical import decode
 from storage.records import Image, Recipe
 
 FALSE_ALARMS = 0.01
-FOLDS = 4
+LEFT_OUT = 0.008  # less than 1 %, because how wide limits are is fitted as well
 PLANTED = [(kind, pixels) for kind in ("shift", "warp") for pixels in (1, 2, 4)]
 LEAST_CHANGE = 2.0  # levels RMS
-FOLDS_WITHIN = 8
-WIDTHS = [*((share, 1.02) for share in np.linspace(0.03, 0, 31)), (0.0, 1.1)]  # a share of pairs beyond, and a margin
+SHARES = np.array([*np.linspace(0.03, 0, 31), 0.0])  # of pairs beyond a limit, by score; the narrowest limits first
+MARGINS = np.array([*(31 * [1.02]), 1.1])
 
 
 class Row(TypedDict):
@@ -136,49 +136,49 @@ def _rows(file: Path, kinds: list[str]) -> Iterator[Row]:
 
 
 def _limits(rows: list[Row]) -> dict[str, float]:
-    """Return limits of `WIDTHS` that raise an alarm for at most 1 % of `rows`, and of pairs of photographs left out.
+    """Return the narrowest limits that raise an alarm for at most 1 % of `rows`, and of photographs left out.
 
-    If none are wide enough, because a photograph is like no other, the tightest of those with the fewest alarms.
+    If none are wide enough for those, because a photograph is like no other, the ones with the fewest alarms.
     """
     wanted = Alignment()
     table = np.array([[wanted.excess(score, row["scores"], _recipe(row)) for score in REASONS] for row in rows])
-    fold = np.array([hashlib.sha256(row["photograph"].encode()).digest()[4] % FOLDS_WITHIN for row in rows])
-    whole = np.zeros(len(table)) - 1  # no fold is left out
-    widths = [one for one in WIDTHS if _left_out(table, whole, one) <= FALSE_ALARMS]
-    width = min(widths, key=lambda one: max(_left_out(table, fold, one), FALSE_ALARMS))  # the first of equal ones
-    return {score: round(float(limit), 3) for score, limit in zip(REASONS, _wide(table, width), strict=True)}
+    photographs = np.array([row["photograph"] for row in rows])
+    limits = _wide(table)
+    left_out = np.sum(
+        [
+            _alarms_of(table[photographs == one], _wide(table[photographs != one])).sum(axis=1)
+            for one in np.unique(photographs)
+        ],
+        axis=0,
+    )
+    is_allowed = _alarms_of(table, limits).mean(axis=1) <= FALSE_ALARMS
+    alarms = np.where(is_allowed, np.maximum(left_out / len(rows), LEFT_OUT), 1)
+    return {score: round(float(limit), 3) for score, limit in zip(REASONS, limits[alarms.argmin()], strict=True)}
 
 
-def _wide(table: np.ndarray, width: tuple[float, float]) -> np.ndarray:
-    """Return what a share of `table`, (pairs, scores), exceeds by score, times a margin."""
-    share, margin = width
-    return np.maximum(np.quantile(table, 1 - share, axis=0) * margin, 0)
+def _wide(table: np.ndarray) -> np.ndarray:
+    """Return limits (widths, scores): what a share of `table`, (pairs, scores), exceeds by score, times a margin."""
+    return np.maximum(np.quantile(table, 1 - SHARES, axis=0) * MARGINS[:, None], 0)
 
 
-def _left_out(table: np.ndarray, fold: np.ndarray, width: tuple[float, float]) -> float:
-    """Return the share of pairs that raise an alarm at limits fitted to the other folds; of fold -1, to itself."""
+def _alarms_of(table: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Return which pairs raise an alarm at limits of each width: bool (widths, pairs)."""
     wanted = Alignment()
     options = {"shifted": wanted.max_shift, "warped": wanted.max_warp, "distorted": wanted.max_distortion}
     least = np.array([options[reason] for reason in REASONS.values()])
-    alarms = 0
-    for one in np.unique(fold):
-        limits = np.maximum(_wide(table[(fold != one) | (one < 0)], width), least)
-        alarms += np.count_nonzero((table[fold == one] > limits).any(axis=1))
-    return alarms / len(table)
+    return np.asarray((table > np.maximum(limits, least)[:, None]).any(axis=2))
 
 
 def _print_rates(name: str, rows: list[Row]) -> None:
-    """Print false alarms and finds of held-out photographs, and of each score alone with the limits of all."""
-    photographs = sorted({row["photograph"] for row in rows})
+    """Print false alarms and finds of photographs held out one by one, and of each score with the limits of all."""
     alarms: dict[str, list[bool]] = {}
-    for fold in range(FOLDS):
-        held_out = set(photographs[fold::FOLDS])
-        limits = _limits([row for row in rows if not row["planted"] and row["photograph"] not in held_out])
+    for held_out in sorted({row["photograph"] for row in rows}):
+        limits = _limits([row for row in rows if not row["planted"] and row["photograph"] != held_out])
         for row in rows:
-            if row["photograph"] in held_out:
+            if row["photograph"] == held_out:
                 alarms.setdefault(row["planted"], []).append(bool(_alarms(row, limits)))
-    print(f"{name:28s} {len(alarms['']):4d} pairs, false alarms {100 * np.mean(alarms['']):.1f} %; found: ", end="")
-    print(", ".join(f"{kind} {100 * np.mean(found):.0f} %" for kind, found in sorted(alarms.items()) if kind))
+    print(f"{name:28s} {len(alarms['']):4d} pairs, {np.sum(alarms['']):2d} false alarms; found: ", end="")
+    print(", ".join(f"{kind} {np.sum(found)} of {len(found)}" for kind, found in sorted(alarms.items()) if kind))
     limits = _limits([row for row in rows if not row["planted"]])
     for score in REASONS:
         finds = {kind: [score in _alarms(row, limits) for row in rows if row["planted"] == kind] for kind in alarms}
