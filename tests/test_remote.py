@@ -241,7 +241,8 @@ def test_kill_9_of_the_driver_orphans_nothing(stages: None, tmp_path: Path) -> N
 
 
 def test_actors_and_plain_tasks_of_one_wave_work_at_the_same_time(cluster: Workers, tmp_path: Path) -> None:
-    work = [*units(tmp_path / "cpu", 14, seconds=0.3), *units(tmp_path / "model", 4, actor=True, seconds=0.1)]
+    run(cluster, units(tmp_path / "loaded", 4, actor=True, seconds=0.1))  # starting a process takes seconds under load
+    work = [*units(tmp_path / "cpu", 8, seconds=0.3), *units(tmp_path / "model", 4, actor=True, seconds=0.1)]
     run(cluster, work)
     begun = {kind: sorted(float(line[-1]) for line in notes(tmp_path / kind)) for kind in ("cpu", "model")}
     assert begun["cpu"][0] < begun["model"][-1]
