@@ -4,9 +4,10 @@ Four measurements, because no one of them withstands all nine degradations: the 
 sharpest wherever the image is; local least squares with a blur term (`_flow.py`), which a blur of any length hardly
 fools; a homography of matched corners (`_features.py`), for what is turned, scaled or far away; and the skeletons of
 edges (`_edges.py`). What each of them reads of pairs that do lie on each other differs by type, so `_shifts.json` holds
-the largest value that 1 % of rendered pairs of a name exceed (`tests/benchmarks/fit_alignment.py`); the limit is that
-or, if it is larger, the option. A long kernel splits the peak of a correlation and widens edges: limits widen by a
-share of its length, which the recipe states. Doubt is no evidence of a shift.
+limits at which less than 1 % of rendered pairs of a name, of photographs left out, raise an alarm
+(`tests/benchmarks/fit_alignment.py`); the limit is that or, if it is larger, the option. A long kernel splits the peak
+of a correlation and widens edges: limits widen by a share of its length, which the recipe states. Doubt is no evidence
+of a shift.
 """
 
 import json

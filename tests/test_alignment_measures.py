@@ -207,5 +207,5 @@ def test_flow_is_judged_in_the_pixels_of_its_copy():
 
 def test_older_ledgers_are_judged_by_what_they_hold():
     judge = load("alignment")().judge
-    assert judge({"shift_px": 0.9, "local_px": 0.0, "confidence": 12.0, "scale": 0.5}).reason == "shifted"
+    assert judge({"shift_px": 1.2, "local_px": 0.0, "confidence": 12.0, "scale": 0.5}).reason == "shifted"
     assert judge({"shift_px": 0.1, "local_px": 0.0, "confidence": 12.0, "scale": 0.5}).keep
