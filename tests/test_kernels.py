@@ -101,8 +101,11 @@ def test_codes_and_light_are_looked_up_value_by_value(size):
 
 
 def test_light_beyond_black_and_white_is_clipped():
-    light = np.array([-1e9, -0.1, 0, 1, 1.1, 1e9, np.inf, -np.inf], np.float32)
-    assert _light.encode(light).tolist() == [0, 0, 0, 255, 255, 255, 255, 0]
+    light = np.array([-1e9, -0.1, 0, 1, 1.1, 1e9, np.inf, -np.inf, np.nan], np.float32)
+    assert _light.encode(light).tolist() == [0, 0, 0, 255, 255, 255, 255, 0, 0]
+    found = np.empty_like(light)
+    codes.curve(light, numbers(1, 4096), found)
+    assert found.tolist() == numbers(4096)[[0, 0, 0, -1, -1, -1, -1, 0, 0]].tolist()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

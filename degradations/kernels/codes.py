@@ -15,10 +15,17 @@ _LENGTH = 3 * 1365  # values at a time, so that their codes stay in the fastest 
 
 
 @inlined
+def clipped(light: np.float32) -> np.float32:
+    """Return `light` within [0, 1]: 0 if it is no number, which would lead out of a table."""
+    light = light if light > _BLACK else _BLACK
+    return light if light < _WHITE else _WHITE
+
+
+@inlined
 def quantise(light: Light, out: NDArray[Any]) -> None:
     """Write the nearest of 65536 codes to each of `light`, clipped to [0, 1], to `out`."""
     for value in range(light.size):
-        out[value] = np.int32((min(max(light[value], _BLACK), _WHITE) * _STEPS + _NEAREST) - _NEAREST)
+        out[value] = np.int32((clipped(light[value]) * _STEPS + _NEAREST) - _NEAREST)
 
 
 @compiled("void(u1[::1], f4[::1], f4[::1])")
@@ -51,7 +58,7 @@ def curve(light: Light, tables: Light, out: Light) -> None:
     for start in range(0, light.size, _LENGTH):
         part, written = light[start : start + _LENGTH], out[start : start + _LENGTH]
         for value in range(part.size):
-            tone = np.sqrt(min(max(part[value], _BLACK), _WHITE)) * np.float32(steps - 1)
+            tone = np.sqrt(clipped(part[value])) * np.float32(steps - 1)
             codes[value] = np.uint32(np.int32((tone + _NEAREST) - _NEAREST)) + places[value]
         for value in range(part.size):
             written[value] = flat[codes[value]]
@@ -61,7 +68,7 @@ def curve(light: Light, tables: Light, out: Light) -> None:
 def crush(light: Light, toe: float, out: Light) -> None:
     """Write x^2 (1 + toe) / (x + toe), x = `light` clipped to [0, 1], to `out`, both (N,)."""
     for value in range(light.size):
-        x = min(max(light[value], _BLACK), _WHITE)
+        x = clipped(light[value])
         out[value] = x * x * (_WHITE + toe) / (x + toe)
 
 

@@ -16,10 +16,10 @@ def extents(signed: Light, lowest: float, step: float, out: NDArray[np.int64]) -
     The first layer is at `lowest`, the next a `step` from it.
     """
     rows, columns = signed.shape
-    per_step, most = _ONE / step, np.float32(len(out) - 1)
+    per_step = _ONE / step
     for row in range(rows):
         for column in range(columns):
-            layer = int(min(max((signed[row, column] - lowest) * per_step, _ZERO), most))
+            layer = min(max(int((signed[row, column] - lowest) * per_step), 0), len(out) - 1)
             out[layer, 0] = min(out[layer, 0], row)
             out[layer, 1] = max(out[layer, 1], row)
             out[layer, 2] = min(out[layer, 2], column)

@@ -9,7 +9,7 @@ from degradations._compiled import compiled, inlined
 from degradations._contract import Light
 from degradations.kernels._rows import between
 
-_ZERO, _ONE, _LEAST = np.float32(0), np.float32(1), np.float32(-0.95)
+_ZERO, _ONE, _LEAST, _FIRST = np.float32(0), np.float32(1), np.float32(-0.95), np.int32(0)
 
 
 @inlined
@@ -26,7 +26,7 @@ def phase(grid: Light, x: np.float32, columns: Light, side: int, place: NDArray[
         v = ((across * x + along * y) * lens - straight * y + start_column) * turn
         u = min(max((u - np.floor(u)) * period, _ZERO), period)
         v = min(max((v - np.floor(v)) * period, _ZERO), period)
-        i, j = np.int32(u), np.int32(v)
+        i, j = min(max(np.int32(u), _FIRST), np.int32(side - 2)), min(max(np.int32(v), _FIRST), np.int32(side - 2))
         place[column] = i * np.int32(side) + j
         down[column] = u - np.float32(i)
         over[column] = v - np.float32(j)
