@@ -190,7 +190,8 @@ def _view(params: Reflection, scene: Scene, grid: tuple[int, int], other: Light 
     light = other if other is not None else _second_scene(params, scene, grid)
     light = cv2.resize(light, grid[::-1], interpolation=cv2.INTER_AREA).reshape(*grid, 3)
     if params.highlights > 0 and "reflection" in scene.overlays:  # a made-up view knows its lamps
-        over = np.clip((light.min(axis=2) - np.float32(0.97)) / np.float32(0.03), 0, 1) ** 2
+        least = cv2.min(cv2.min(*(cv2.extractChannel(light, k) for k in (0, 1))), cv2.extractChannel(light, 2))
+        over = np.clip((least - np.float32(0.97)) / np.float32(0.03), 0, 1) ** 2  # `light.min(axis=2)` takes 10 ms
         light = light + np.float32(params.highlights) * over[..., None]  # all channels alike: skies would turn violet
     light = defocus(light, params.defocus * min(grid) / 1024)
     return np.asarray(cv2.transform(_doubled(light, params), np.diag(params.tint)), dtype=np.float32)
