@@ -26,7 +26,7 @@ from tests.builds import build_here, settings_for
 
 pytestmark = pytest.mark.timeout(1800)
 
-STEPS = 440
+STEPS = 560
 TASKS = ("haze", "noise")
 SEVERITIES = (0.4, 0.6, 0.8, 0.95)  # noise of 19.7 dB on average, about what the bars were set for
 SIDE = 256
@@ -83,7 +83,7 @@ def weights(tmp_path_factory):
             "repeats": 4,
             "dropout": 0.0,
         },
-        "optimizer": {"learning_rate": 2e-3, "schedule": "cosine", "warmup": 20, "average": 0.98},
+        "optimizer": {"learning_rate": 4e-3, "schedule": "cosine", "warmup": 20, "average": 0.98},
         "levels": {"kind": "power", "power": 0.05},
         "run": {"threads": 1, "tensorboard": False, "rhythm": {"log": 40, "checkpoint": 0, "validate": 0}},
     }
