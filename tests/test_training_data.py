@@ -78,8 +78,15 @@ def test_only_the_named_tasks_are_taken(root):
 
 
 def test_a_split_without_pairs_is_refused(root):
-    with pytest.raises(SettingsError, match="holds no pairs in split test; build one"):
+    with pytest.raises(SettingsError, match=r"in split test; build one, or name another dataset$"):
         read_index([root], "test")
+
+
+def test_a_dataset_without_validation_can_be_trained_on_without(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.small_dataset.SPLITS", ("train", "test"))
+    root = make_dataset(tmp_path / "dataset")
+    with pytest.raises(SettingsError, match=r"split validation; .* or set run.rhythm.validate to 0$"):
+        read_index([root], "validation")
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".idx"])

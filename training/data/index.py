@@ -118,7 +118,8 @@ def _check(roots: Sequence[Path], split: str, tasks: Sequence[str], names: set[s
             f"{where}: no pair of {split} is of task {missing[0]}; there are {', '.join(sorted(names))}"
         )
     if not names:
-        raise SettingsError(f"{where} holds no pairs in split {split}; build one, or name another dataset")
+        without = ", or set run.rhythm.validate to 0" if split == "validation" else ""
+        raise SettingsError(f"{where} holds no pairs in split {split}; build one, or name another dataset{without}")
 
 
 def _shards(root: Path, split: str) -> Iterator[tuple[Path, Any]]:
