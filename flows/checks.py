@@ -37,7 +37,7 @@ def machine(output: Path) -> Iterator[Finding]:
     """Yield every finding about this machine; a dataset would be made in `output`."""
     yield from installed()
     yield from backends()
-    for look in (data_writable, temporary, socket_path, server, profile, cluster, cores, memory):
+    for look in (data_writable, temporary, kernels, socket_path, server, profile, cluster, cores, memory):
         yield from look()
     for look in (open_files, processes, encoding, clock, umask, failpoint):
         yield from look()
@@ -53,6 +53,18 @@ def data_writable() -> Iterator[Finding]:
 def temporary() -> Iterator[Finding]:
     """The folder for temporary files can be written."""
     yield _writable("temporary folder", Path(tempfile.gettempdir()), "export TMPDIR=<a folder you may write>")
+
+
+def kernels() -> Iterator[Finding]:
+    """What numba compiles of the degradations is kept, so that processes need not do it again."""
+    try:
+        from degradations._compiled import kept_in
+    except ImportError:  # told of already
+        return
+    folder = kept_in()
+    found = "kept nowhere: every process compiles for some ten seconds" if folder is None else f"kept in {folder}"
+    fix = "export NUMBA_CACHE_DIR=<a folder you may write>"
+    yield finding("compiled loops", folder is not None, found, fix, otherwise="warn")
 
 
 def output_writable(output: Path) -> Iterator[Finding]:

@@ -130,6 +130,11 @@ FAULTS = {
         lambda t, m: [m.setattr(checks, "data_folder", lambda: file_for_folder(t)), *checks.data_writable()][1:],
     ),
     "an output that is a file": ("output folder", "fail", lambda t, m: checks.output_writable(file_for_folder(t))),
+    "nowhere to keep compiled loops": (
+        "compiled loops",
+        "warn",
+        lambda t, m: [m.setattr("degradations._compiled.kept_in", lambda: None), *checks.kernels()][1:],
+    ),
     "a deep folder for temporary files": (
         "socket path",
         "fail",
