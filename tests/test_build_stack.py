@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -190,13 +191,14 @@ def test_interrupted_and_killed_builds_end_as_if_nothing_had_happened(photograph
 @pytest.mark.timeout(1800)
 def test_builds_killed_at_twelve_random_times_end_as_if_nothing_had_happened(photographs, expected, server, tmp_path):
     rng = random.Random(7)
-    kills = 0
+    kills, roots = 0, (tmp_path / f"dataset-{number}" for number in count())
     while kills < 12:
-        root = tmp_path / f"dataset-{kills}"
+        root = next(roots)  # what is finished cannot be killed again
         for _ in range(4):
             process = _start(_command(photographs, root, tmp_path), server)
             try:
-                process.communicate(timeout=rng.uniform(4, 30))
+                process.communicate(timeout=rng.uniform(2, 16))
+                break
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate(timeout=60)
