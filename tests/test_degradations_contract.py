@@ -234,10 +234,13 @@ def test_severity_zero_of_a_recipe_changes_no_byte(name: str) -> None:
 
 
 def assert_harm_grows(rendered: list[Rendered]) -> None:
-    """PSNR falls from level to level; 0.02 dB is one code in a hundred pixels, the rounding of small pictures."""
+    """PSNR falls from level to level; 0.02 dB is one code in a hundred pixels, the rounding of small pictures.
+
+    Level 1 does something, if only a little where what is out of focus has no texture; `strength` drops such pairs.
+    """
     levels = [psnr(each.clean, each.degraded) for each in rendered]
     assert all(lower < higher + 0.02 for higher, lower in pairwise(levels)), levels
-    assert levels[0] < 70, "level 1 does nothing"
+    assert levels[0] < 75, "level 1 does nothing"
     assert levels[-1] < levels[0] - 1, "five levels that harm alike"
 
 
