@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import SettingsError
 from storage.records import Image
 from storage.torchvision import prepare_torchvision
-from storage.weights import load_pretrained, locate
+from storage.weights import load_pretrained, load_processor
+
+PROCESSOR = "OWLv2's processor"
 
 
 class Prepared(NamedTuple):
@@ -38,9 +39,10 @@ def open_prepare(weights: str) -> Callable[[Image], Prepared]:
 
     Raises SettingsError, one sentence, where these are not there.
     """
+    prepare_torchvision()
     from transformers import Owlv2ImageProcessor
 
-    processor = _processor(Owlv2ImageProcessor, weights)
+    processor = load_processor(Owlv2ImageProcessor, weights, of=PROCESSOR)
     return lambda image: Prepared(
         pixels=np.asarray(processor(images=image, return_tensors="pt")["pixel_values"][0]), shape=image.shape[:2]
     )
@@ -56,7 +58,7 @@ def open_owl(weights: str, queries: Sequence[str], *, device: str, dtype: str, b
     from transformers import Owlv2ForObjectDetection, Owlv2Processor
 
     model = load_pretrained(Owlv2ForObjectDetection, weights, device=device, dtype=getattr(torch, dtype))
-    processor = _processor(Owlv2Processor, weights)
+    processor = load_processor(Owlv2Processor, weights, of=PROCESSOR)
     text = processor(text=[list(queries)], return_tensors="pt").to(device)
 
     def detect(images: Sequence[Prepared]) -> list[Detection]:
@@ -73,16 +75,6 @@ def open_owl(weights: str, queries: Sequence[str], *, device: str, dtype: str, b
         return found
 
     return detect
-
-
-def _processor(kind: Any, weights: str) -> Any:
-    prepare_torchvision()
-    folder = locate(weights)
-    try:
-        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise SettingsError(f"{folder} lacks the files of OWLv2's processor; fetch all of it: {told}") from error
 
 
 def _likeliest(boxes: Any, shape: tuple[int, int]) -> Detection:  # a dict of tensors; torch is imported late

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from storage.errors import SettingsError
 from storage.records import Image
 from storage.torchvision import prepare_torchvision
-from storage.weights import load_pretrained, locate
+from storage.weights import load_pretrained, load_processor, locate
 
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels, as COCO has it
 
@@ -55,7 +55,7 @@ def open_look(weights: str) -> Callable[[Image], Look]:
     prepare_torchvision()
     from transformers import AutoImageProcessor
 
-    processor = _processor(AutoImageProcessor, weights)
+    processor = load_processor(AutoImageProcessor, weights)
 
     def look(image: Image) -> Look:
         inputs = processor(images=image, return_tensors="pt")
@@ -69,7 +69,7 @@ def open_crop(weights: str) -> Crop:
     prepare_torchvision()
     from transformers import VitPoseImageProcessor
 
-    processor = _processor(VitPoseImageProcessor, weights)
+    processor = load_processor(VitPoseImageProcessor, weights)
 
     def crop(image: Image, boxes: Sequence[Box]) -> Crops:
         several = [[list(box) for box in boxes]]
@@ -88,7 +88,7 @@ def open_people(weights: str, *, threshold: float, most: int, device: str, dtype
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
     model = load_pretrained(AutoModelForObjectDetection, weights, device=device, dtype=getattr(torch, dtype))
-    processor = _processor(AutoImageProcessor, weights)
+    processor = load_processor(AutoImageProcessor, weights)
     people = {index for index, name in model.config.id2label.items() if str(name).lower() == "person"}
     if not people:
         raise SettingsError(f"{locate(weights)} has no label 'person'; name a detector of COCO's classes")
@@ -112,7 +112,7 @@ def open_poses(weights: str, *, device: str, dtype: str) -> Poses:
     from transformers import VitPoseForPoseEstimation, VitPoseImageProcessor
 
     model = load_pretrained(VitPoseForPoseEstimation, weights, device=device, dtype=getattr(torch, dtype))
-    processor = _processor(VitPoseImageProcessor, weights)
+    processor = load_processor(VitPoseImageProcessor, weights)
     has_experts = model.config.backbone_config.num_experts > 1
 
     def poses(crops: Crops, boxes: Sequence[Box]) -> list[Pose]:
@@ -127,18 +127,8 @@ def open_poses(weights: str, *, device: str, dtype: str) -> Poses:
     return poses
 
 
-def _processor(kind: Any, weights: str) -> Any:
-    folder = locate(weights)
-    try:
-        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise SettingsError(f"{folder} lacks the files of its processor; fetch all of it: {told}") from error
-
-
-def _people(
-    found: Any, people: set[int], shape: tuple[int, int]
-) -> list[Box]:  # a dict of tensors; torch is imported late
+def _people(found: Any, people: set[int], shape: tuple[int, int]) -> list[Box]:
+    """Return the boxes of `found`, a dict of tensors, that are people's, likeliest first."""
     height, width = shape
     boxes: list[Box] = []
     order = found["scores"].argsort(descending=True, stable=True).tolist()

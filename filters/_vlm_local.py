@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from filters._vlm import MAX_TOKENS, SYSTEM, Note, Question, no_note
-from filters._vlm_patches import Cut, Patches, open_patches
-from storage.errors import ShardError
+from filters._vlm_patches import Cut, Patches, load_processor, open_patches
 from storage.torchvision import prepare_torchvision
-from storage.weights import load_pretrained, locate
+from storage.weights import load_pretrained
 
 
 class Local:
@@ -91,10 +90,5 @@ def open_local(reference: str, *, device: str, dtype: str, batch: int) -> Local:
     model = load_pretrained(Qwen3VLForConditionalGeneration, reference, dtype=kind, device=device)
     # Released checkpoints say how to sample; greedy decoding would warn of each of these.
     model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
-    folder = locate(reference)
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise ShardError(f"{folder} holds no processor of Qwen3-VL that can be read: {told}") from error
+    processor = load_processor(AutoProcessor, reference)
     return Local(model, processor, open_patches(reference), batch=batch)

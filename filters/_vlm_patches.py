@@ -1,7 +1,7 @@
 """Pictures as the vision tower of a Qwen3-VL is given them, made without the weights: on any CPU, beside the model."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,7 @@ def open_patches(reference: str) -> Cut:
     prepare_torchvision()
     from transformers import AutoImageProcessor
 
-    folder = locate(reference)
-    try:
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise ShardError(f"{folder} holds no processor of Qwen3-VL that can be read: {told}") from error
+    processor = load_processor(AutoImageProcessor, reference)
 
     def cut(image: Image) -> Patches:
         made = processor(images=[np.array(image)], return_tensors="pt")  # a copy: torch wants to be able to write
@@ -43,3 +38,13 @@ def open_patches(reference: str) -> Cut:
         return Patches(values=np.asarray(made["pixel_values"]), grid=(frames, rows, columns))
 
     return cut
+
+
+def load_processor(kind: Any, reference: str) -> Any:
+    """Return a processor of the checkpoint, of a transformers class `kind`; raises as `open_patches` does."""
+    folder = locate(reference)
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ShardError(f"{folder} holds no processor of Qwen3-VL that can be read: {told}") from error

@@ -98,6 +98,19 @@ def load_pretrained(
     return model.to(device).eval().requires_grad_(False)
 
 
+def load_processor(kind: Any, reference: str, *, of: str = "its processor") -> Any:
+    """Return a checkpoint's processor, of a transformers class `kind`, without its weights.
+
+    of: what the sentence calls it. Raises SettingsError, one sentence, where its files are not all there.
+    """
+    folder = locate(reference)
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise SettingsError(f"{folder} lacks the files of {of}; fetch all of it: {told}") from error
+
+
 def read_config(file: Path) -> dict[str, Any]:
     """Return what a model's JSON `file` says; raises ShardError when it is no JSON object."""
     try:
