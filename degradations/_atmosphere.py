@@ -57,9 +57,7 @@ def airlight(image: Image, inverse_depth: Plane, *, percentile: float, chroma: f
     far = light[away <= np.percentile(away, 20)]
     bright = far[luminance(far[None])[0] >= np.percentile(luminance(far[None]), percentile - 5)].mean(axis=0)
     level = float(luminance(bright[None, None])[0, 0])
-    around = min(
-        float(np.percentile(luma, 95)), 2 * float(luma.mean())
-    )  # air is lit by what lights the scene, not a lamp
+    around = float(min(np.percentile(luma, 95), 2 * luma.mean()))  # air is lit by what lights the scene, not a lamp
     floor = max(0.75 * around, min(DAY[0], max(0.05, 1.5 * around)))
     colour = 1 + chroma * (bright / max(level, 1e-3) - 1)
     target = float(np.clip(level, floor, DAY[1]))
@@ -84,15 +82,9 @@ def relit(frame: Frame, light: tuple[float, float, float]) -> Light:
 
 def koschmieder(light: Light, transmission: Light, colour: Light, out: Light) -> None:
     """Write light * t + colour * (1 - t) to `out`; transmission: of each channel, float32 (H, W, 3)."""
-    scattered = cv2.transform(transmission, scattering(colour))
+    scattered = cv2.transform(transmission, np.column_stack((np.diag(-colour), colour)))
     cv2.multiply(light, transmission, dst=out)
     cv2.add(out, scattered, dst=out)
-
-
-def scattering(colour: Light) -> Light:
-    """Return the 3 x 4 matrix from a transmission t to colour * (1 - t)."""
-    red, green, blue = colour.tolist()
-    return np.array(((-red, 0, 0, red), (0, -green, 0, green), (0, 0, -blue, blue)), np.float32)
 
 
 def overlay_luminance(scene: Scene, name: str, *, flip: bool) -> Light | None:
