@@ -1,57 +1,54 @@
-"""Codecs: uint8 sRGB in, uint8 sRGB out, through the bytes of JPEG, WebP or AVIF, or the arithmetic of a video codec.
+"""Codecs: uint8 sRGB in, uint8 sRGB out, through the bytes of WebP or AVIF, or the arithmetic of JPEG or of a video.
 
-WebP and AVIF are Pillow's. A JPEG of standard tables is OpenCV's, of other tables Pillow's; OpenCV decodes both, with
-the same bytes as Pillow in half the time. What they return depends on the library underneath, which `version` names.
+WebP and AVIF are Pillow's: what they return depends on the library underneath, which `version` names. A JPEG loses what
+libjpeg-turbo's does, to the last bit (`_jpeg`), whatever is installed.
 """
 
 import io
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import features
 
+from degradations._jpeg import coded
 from degradations._quantisation import STANDARD, percent
 from degradations._random import gaussian_field
 from storage.records import Image
 
 Codec = Literal["jpeg", "webp", "avif", "video"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
-SUBSAMPLINGS: dict[Subsampling, tuple[int, int]] = {  # as Pillow and as OpenCV say it
-    "4:4:4": (0, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-    "4:2:2": (1, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422),
-    "4:2:0": (2, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),
-}
+HALVING: dict[Subsampling, tuple[int, int]] = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}  # rows, columns
 
 
 def version(codec: Codec) -> str:
-    """Return the library behind `codec` and its version; raises ValueError if this Pillow lacks it."""
+    """Return what makes the bytes of `codec`, and its version; raises ValueError if this Pillow lacks it."""
     if codec == "video":
         return "video 1"
     if codec == "jpeg":
-        pillow = features.version_feature("libjpeg_turbo") or features.version_codec("jpg")
-        return f"libjpeg-turbo {pillow}, OpenCV {cv2.__version__}"
+        return "jpeg 1 (libjpeg-turbo's arithmetic)"
     found = features.version_module(codec)
     if found is None:
         raise ValueError(f"this Pillow has no {codec}; leave it out of the options of compression")
     return f"{codec} {found}"
 
 
-def jpeg(image: Image, *, quality: int, subsampling: Subsampling, tilt: float = 0.0, table_seed: int = 0) -> Image:
+def jpeg(
+    image: Image,
+    *,
+    quality: int,
+    subsampling: Subsampling,
+    tilt: float = 0.0,
+    table_seed: int = 0,
+    before: tuple[int, int] = (0, 0),
+) -> Image:
     """Return `image` after a baseline JPEG of `quality` 1 to 100.
 
-    tilt, table_seed: as `tables`; 0 and 0 are the standard tables.
+    tilt, table_seed: as `tables`; 0 and 0 are the standard tables. before: as `coded`.
     """
-    pillows, opencvs = SUBSAMPLINGS[subsampling]
-    if tilt == 0 and table_seed == 0:
-        settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, opencvs]
-        _, code = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
-    else:
-        steps = [table.ravel().tolist() for table in tables(quality, tilt=tilt, table_seed=table_seed)]
-        code = np.frombuffer(_saved(image, "JPEG", qtables=steps, subsampling=pillows).getbuffer(), np.uint8)
-    return np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR_RGB), dtype=np.uint8)
+    steps = np.stack(tables(quality, tilt=tilt, table_seed=table_seed)).reshape(2, 64).astype(np.int32)
+    return coded(image, steps, halving=HALVING[subsampling], before=before)
 
 
 def webp(image: Image, *, quality: int) -> Image:

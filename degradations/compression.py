@@ -7,7 +7,7 @@ of a video. Named platforms cap the width and save at their quality; the preset 
 RealRestorer's released pipeline calls sr (arXiv 2603.25502), also what training augments with.
 
 All acts on sRGB at native pixels: the same params harm a larger picture less. Where the grid starts is arranged by
-padding before the codec and cutting after it, so content never shifts.
+rows and columns before the picture that are cut off after the codec, so content never shifts.
 """
 
 from collections.abc import Callable
@@ -204,20 +204,22 @@ def _generation(image: Image, step: Generation, shape: tuple[int, ...]) -> Image
 
 def _through(image: Image, step: Generation) -> Image:
     """Return `image` after the codec, whose first whole block starts at `step.offset`."""
-    top, left = ((-place) % 8 for place in step.offset)
+    top, left = before = (-step.offset[0] % 8, -step.offset[1] % 8)
+    if step.codec == "jpeg":
+        return codecs.jpeg(
+            image,
+            quality=step.quality,
+            subsampling=step.subsampling,
+            tilt=step.tilt,
+            table_seed=step.table_seed,
+            before=before,
+        )
     padded = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REPLICATE) if top or left else image
     coded = _CODECS[step.codec](padded, step)
     return np.ascontiguousarray(coded[top:, left:])
 
 
 _CODECS: dict[Codec, Callable[[Any, Generation], Image]] = {
-    "jpeg": lambda image, step: codecs.jpeg(
-        image,
-        quality=step.quality,
-        subsampling=step.subsampling,
-        tilt=step.tilt,
-        table_seed=step.table_seed,
-    ),
     "webp": lambda image, step: codecs.webp(image, quality=step.quality),
     "avif": lambda image, step: codecs.avif(image, quality=step.quality, subsampling=step.subsampling),
     "video": lambda image, step: video(image, qp=step.quality),

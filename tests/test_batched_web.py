@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from degradations import names
-from degradations._codecs import jpeg as jpeg_of_pillow
 from degradations._codecs import tables
 from degradations._pass import Pass
 from degradations._psf import ringing
@@ -22,6 +21,7 @@ from degradations.batched import canvas, fields
 from degradations.batched.jpeg import jpeg, standard_steps
 from degradations.batched.web import wear
 from storage.records import Image
+from tests.libjpeg import of_opencv, of_pillow
 from tests.scenes import photograph
 
 CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ def test_jpeg_is_that_of_libjpeg_at_every_size_and_quality() -> None:
         qualities = [(1, 7, 25, 49, 50, 75, 93, 100)[(index + turn) % 8] for index in range(8)]
         made = jpeg(torch.from_numpy(plane), sizes, standard_steps(qualities, CPU), subsampling).numpy()
         for index, (height, width) in enumerate(sizes):
-            expected = jpeg_of_pillow(images[index], quality=qualities[index], subsampling=subsampling)
+            expected = of_opencv(images[index], quality=qualities[index], subsampling=subsampling)
             np.testing.assert_array_equal(made[index, :, :height, :width].transpose(1, 2, 0), expected)
 
 
@@ -89,7 +89,7 @@ def test_jpeg_takes_makers_tables() -> None:
     steps = np.stack(tables(40, tilt=-0.3, table_seed=9)).astype(np.int32)[None]
     plane = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.int32))
     made = jpeg(plane, [(40, 56)], torch.from_numpy(steps), "4:2:0").numpy()[0, :, :40, :56].transpose(1, 2, 0)
-    expected = jpeg_of_pillow(image, quality=40, subsampling="4:2:0", tilt=-0.3, table_seed=9)
+    expected = of_pillow(image, quality=40, subsampling="4:2:0", tilt=-0.3, table_seed=9)
     np.testing.assert_array_equal(made, expected)
 
 

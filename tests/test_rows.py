@@ -1,16 +1,13 @@
 """Work by rows: what `render` does strip by strip is what the parts do one after another to the whole picture."""
 
-import io
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import skimage.data
-from PIL import Image as Pillow
 
 from degradations import load, names
-from degradations._codecs import jpeg, tables
 from degradations._contract import Frame, Stage
 from degradations._light import decode, encode, expand_highlights
 from degradations._random import gaussian_field
@@ -79,15 +76,3 @@ def test_highlights_by_strips_are_those_of_the_picture() -> None:
     white = scene.image.min(axis=2) == 255
     np.testing.assert_allclose(expanded[white], 1 + params.highlights, rtol=1e-5)
     np.testing.assert_array_equal(expanded[scene.image.min(axis=2) < 247], light[scene.image.min(axis=2) < 247])
-
-
-@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
-@pytest.mark.parametrize("table_seed", [0, 7])
-def test_jpeg_is_what_pillow_saves_and_opens(subsampling: Any, table_seed: int) -> None:
-    image = wide_scene().image[:77, :83].copy()
-    steps = [table.ravel().tolist() for table in tables(31, tilt=0.0, table_seed=table_seed)]
-    settings: dict[str, Any] = {"qtables": steps} if table_seed else {"quality": 31}
-    stream = io.BytesIO()
-    Pillow.fromarray(image).save(stream, "JPEG", subsampling=subsampling, **settings)
-    mine = jpeg(image, quality=31, subsampling=subsampling, table_seed=table_seed)
-    np.testing.assert_array_equal(mine, np.asarray(Pillow.open(stream)))
