@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: install Pai
 
 from training.data.examples import Pair, distance
 from training.data.repeats import Repeated, remembering
-from training.loop.losses import HARM, LEAST, SPARED, logarithmic
+from training.loop.losses import HARM, LEAST, SPARED, UNSEEN, Missed, logarithmic
 
 
 class Counting:
@@ -65,30 +65,52 @@ def test_an_image_that_comes_again_is_not_looked_at_again():
     assert looked == ["a", "a", "b", "a"]
 
 
+def missed(errors, distance, reference, sigma=1.0):
+    """Return what was missed of black images by these errors of velocity, (B, T, C), in tokens of four pixels."""
+    count = len(reference)
+    return Missed(
+        velocity_BTC=errors,
+        clean_BTC=torch.zeros_like(reference),
+        reference_BTC=reference,
+        distance_B=torch.as_tensor(distance).expand(count),
+        sigma_B=torch.as_tensor(sigma).expand(count),
+        planes=3,
+    )
+
+
 def test_halving_an_error_counts_the_same_for_haze_and_for_a_faint_moire():
-    reference = torch.stack([torch.full((4, 3), 0.6), torch.full((4, 3), 0.02)])
-    clean, sigma = torch.zeros(2, 4, 3), torch.tensor([1.0, 1.0])
+    reference = torch.stack([torch.full((4, 12), 0.6), torch.full((4, 12), 0.02)])
     distance = torch.tensor([0.36, 0.0004])
-    whole, half = (logarithmic(share * distance, distance, clean, reference, sigma) for share in (1.0, 0.5))
+    whole, half = (logarithmic(missed(share**0.5 * reference, distance, reference)) for share in (1.0, 0.5))
     expected = torch.log((1.0 + SPARED + LEAST / distance) / (0.5 + SPARED + LEAST / distance))
     torch.testing.assert_close(whole - half, expected)
     assert (whole - half).min() > 0.45
 
 
 def test_an_error_counts_by_what_the_whole_pair_lacks_not_by_what_was_cut():
-    clean, reference = torch.zeros(2, 4, 3), torch.full((2, 4, 3), 0.02)
-    errors = torch.full((2,), 1e-4, requires_grad=True)
-    logarithmic(errors, torch.tensor([1e-4, 1e-1]), clean, reference, torch.ones(2)).sum().backward()
-    assert errors.grad[0] > 40 * errors.grad[1]
+    reference = torch.full((2, 4, 12), 0.02)
+    errors = torch.full((2, 4, 12), 0.01, requires_grad=True)
+    logarithmic(missed(errors, torch.tensor([1e-4, 1e-1]), reference)).sum().backward()
+    gradients = errors.grad.abs().amax(dim=(1, 2))
+    assert gradients[0] > 40 * gradients[1]
 
 
-def test_harm_to_what_was_cut_counts_besides():
-    clean, sigma = torch.zeros(3, 4, 3), torch.ones(3)
-    reference = torch.full((3, 4, 3), 0.1)  # an error of 0.01
-    errors, distance = torch.tensor([0.005, 0.01, 0.04]), torch.full((3,), 0.01)
-    plain = torch.log(errors + SPARED * distance + LEAST)
-    harm = logarithmic(errors, distance, clean, reference, sigma) - plain
+def test_harm_to_the_tone_of_what_was_cut_counts_besides():
+    reference = torch.full((3, 4, 12), 0.1)
+    errors = torch.tensor([0.07, 0.1, 0.2])[:, None, None].expand(3, 4, 12)
+    plain = torch.log(errors.square().mean(dim=(1, 2)) + SPARED * 0.01 + LEAST)
+    harm = logarithmic(missed(errors, 0.01, reference)) - plain
     torch.testing.assert_close(harm, HARM * torch.tensor([0.0, 0.0, math.log(4)]), atol=1e-3, rtol=1e-2)
+
+
+def test_harm_to_detail_does_not_count_besides():
+    """Errors that cancel within each plane of a token leave its tone as it was."""
+    reference = torch.zeros(1, 4, 12)
+    detail = 0.2 * torch.tensor([1.0, -1.0] * 6).expand(1, 4, 12)
+    colour = 0.2 * torch.tensor([1.0] * 4 + [-1.0] * 4 + [1.0] * 4).expand(1, 4, 12)
+    of_detail, of_colour = (logarithmic(missed(errors, 0.01, reference)) for errors in (detail, colour))
+    torch.testing.assert_close(of_detail, torch.log(torch.tensor([0.04 + SPARED * 0.01 + LEAST])))
+    torch.testing.assert_close(of_colour - of_detail, HARM * torch.log(torch.tensor([(0.04 + UNSEEN) / UNSEEN])))
 
 
 def test_the_distance_is_that_of_the_whole_images_within_minus_1_and_1():
@@ -98,8 +120,8 @@ def test_the_distance_is_that_of_the_whole_images_within_minus_1_and_1():
 
 
 def test_the_logarithm_is_of_the_error_of_the_clean_image():
-    """The error of a velocity is that of the clean image over sigma squared."""
-    clean, reference = torch.zeros(2, 4, 3), torch.full((2, 4, 3), 0.1)
-    sigma = torch.tensor([1.0, 0.5])
-    found = logarithmic(torch.tensor([0.01, 0.04]), torch.full((2,), 0.01), clean, reference, sigma)
+    """The error of a velocity is that of the clean image over sigma."""
+    reference = torch.full((2, 4, 12), 0.1)
+    errors = torch.tensor([0.1, 0.2])[:, None, None].expand(2, 4, 12)
+    found = logarithmic(missed(errors, 0.01, reference, torch.tensor([1.0, 0.5])))
     torch.testing.assert_close(found[0], found[1])

@@ -18,9 +18,10 @@ from training.weights.tensor_files import TensorFiles
 
 
 class Latents(Protocol):
-    """What the restorer works on."""
+    """What the restorer works on. planes: of an encoded image; a token's channels are ordered (plane, row, column)."""
 
     multiple: int
+    planes: int
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
         """Return the tokens (B, T, C) of images."""
@@ -31,6 +32,8 @@ class Latents(Protocol):
 
 class PixelLatents:
     """Pixels themselves, `patch` x `patch` to a token: nothing is lost."""
+
+    planes = 3
 
     def __init__(self, patch: int) -> None:
         self.multiple = patch
@@ -56,6 +59,7 @@ class FluxLatents:
     def __init__(self, vae: Any, *, tiles: bool = False) -> None:
         self.vae = vae.eval().requires_grad_(requires_grad=False)
         self.scale, self.shift = float(vae.config.scaling_factor), float(vae.config.shift_factor)
+        self.planes = int(vae.config.latent_channels)
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.multiple = self.factor * self.patch
         if tiles:

@@ -16,7 +16,7 @@ from torch import Tensor
 from training import flow
 from training.data.examples import Example, Look, Rows
 from training.encoders.latents import Latents
-from training.loop.losses import COUNTED, Weighting
+from training.loop.losses import COUNTED, Missed, Weighting
 from training.network import packing
 from training.network.model import RestorationTransformer
 from training.network.params import Params
@@ -75,10 +75,15 @@ class Objective:
         x_BTC = flow.noisy(inputs.clean_BTC, inputs.noise_BTC, inputs.sigma_B)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.mixed):
             velocity_BTC = predicted(model, inputs, x_BTC, inputs.sigma_B, self.dtype)
-        plain_B = flow.errors(velocity_BTC, inputs.clean_BTC, inputs.noise_BTC)
-        count = COUNTED[self.weighting]
-        counted_B = count(plain_B, inputs.distance_B, inputs.clean_BTC, inputs.reference_BTC, inputs.sigma_B)
-        return counted_B, plain_B.detach()
+        missed = Missed(
+            velocity_BTC=velocity_BTC.float() - (inputs.noise_BTC - inputs.clean_BTC),
+            clean_BTC=inputs.clean_BTC,
+            reference_BTC=inputs.reference_BTC,
+            distance_B=inputs.distance_B,
+            sigma_B=inputs.sigma_B,
+            planes=self.latents.planes,
+        )
+        return COUNTED[self.weighting](missed), missed.errors_B.detach()
 
     def look(self) -> Look | None:
         """Return what encodes a prompt with the whole image, if the encoder wants to see that."""
