@@ -167,6 +167,8 @@ def data_of(options: Options) -> Data:
     """Return what is trained on and looked at; raises SettingsError or ShardError where it is missing or broken."""
     data, shards, looked_at = options.data, _foreign(options.data), None
     index = shards.index() if shards else _index(data.train, "train", data)
+    if unknown := sorted(options.curriculum.shares.keys() - set(index.tasks)):
+        raise SettingsError(f"curriculum.shares: no pair is of task {unknown[0]}; there are {', '.join(index.tasks)}")
     if options.run.rhythm.validate and (data.validation or data.train):
         looked_at = _index(data.validation or data.train, "validation", data)
     return Data(

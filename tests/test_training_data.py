@@ -301,6 +301,27 @@ def test_an_equilibrium_stage_gives_seats_to_tasks_that_lag(root):
     assert later.steps == range(50, 60)
 
 
+@pytest.mark.parametrize("kind", ["balanced", "incremental"])
+def test_a_task_comes_as_often_as_its_share_says(root, kind):
+    index = read_index([root], "train")
+    curriculum = Curriculum(kind=kind, isolated=0.0, shares={"noise": 2.5, "blur": 0.5}, seats=40)
+    plan = leg(curriculum, index, Stage(seed=1, name="x", steps=100, batch=40), 0, equal_shares(index)).plan
+    counts = Counter(plan.pick(k).task for k in range(3 * 40))
+    assert {task: count / 3 for task, count in counts.items()} == {"noise": 24, "haze": 10, "blur": 6}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"shares": {"noise": 0.0}}, "shares must be above 0, 100 at most"),
+        ({"shares": {"noise": 2.0}, "kind": "equilibrium"}, "choose balanced or incremental"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(options, expected):
+    with pytest.raises(ValueError, match=expected):
+        Curriculum(**options)
+
+
 def test_the_first_scores_move_nothing():
     shares = {"a": 0.5, "b": 0.5}
     assert moved_shares(Curriculum(kind="equilibrium"), shares, {}, {"a": 20.0, "b": 30.0}) == pytest.approx(shares)

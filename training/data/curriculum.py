@@ -1,12 +1,12 @@
 """What is trained on when, over a whole stage: one plan, or one after the other.
 
-balanced       all tasks equally often, from the first step to the last
+balanced       all tasks equally often, or as often as `shares` says, from the first step to the last
 incremental    isolated degradations first, then those that are coupled too (FoundIR, arXiv:2412.01427)
 equilibrium    shares follow progress: tasks that gained less come more often (FoundIR-v2, arXiv:2512.09282)
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ class Curriculum:
 
     synthetic: share of synthetic pairs where a task has both kinds, falling evenly to it from `synthetic_start` over
     the first `ramp` of the stage. isolated: part of the stage that `incremental` begins with; FoundIR trains a fifth
-    on isolated degradations. every: steps between two moves of `equilibrium`; limit: how far a share moves at most, of
+    on isolated degradations. shares: how often a task comes, where not once, as often as others; not of `equilibrium`,
+    which moves shares of its own. every: steps between two moves of `equilibrium`; limit: how far a share moves at most, of
     itself; seats: of a round, among which shares are rounded.
     """
 
@@ -32,6 +33,7 @@ class Curriculum:
     synthetic_start: float = 1.0
     ramp: float = 0.0
     isolated: float = 0.2
+    shares: Mapping[str, float] = field(default_factory=dict)
     every: int = 250
     alpha: float = 1.0
     limit: float = 0.1
@@ -42,6 +44,10 @@ class Curriculum:
         parts = (self.synthetic, self.synthetic_start, self.ramp, self.isolated, self.limit)
         if not all(0 <= part <= 1 for part in parts):
             raise ValueError("synthetic, synthetic_start, ramp, isolated and limit must be within 0 and 1")
+        if not all(0 < part <= 100 for part in self.shares.values()):
+            raise ValueError(f"shares must be above 0, 100 at most, got {dict(self.shares)}")
+        if self.shares and self.kind == "equilibrium":
+            raise ValueError("shares cannot be given to equilibrium, which moves them; choose balanced or incremental")
         if self.every < 1 or self.seats < 1:
             raise ValueError(f"every and seats must be at least 1, got {self.every} and {self.seats}")
 
@@ -78,10 +84,13 @@ def leg(curriculum: Curriculum, index: Index, stage: Stage, step: int, shares: M
             isolated = index.isolated()
             pools = {pool: rows for pool, rows in pools.items() if pool[0] in isolated} or pools
             last, name = change, f"{stage.name}/isolated"
-    elif curriculum.kind == "equilibrium":
+    if curriculum.kind == "equilibrium":
         number = step // curriculum.every
         last, name = min(stage.steps, (number + 1) * curriculum.every), f"{stage.name}/{number}"
         seats = seated(shares, max(curriculum.seats, len(shares)))
+    elif curriculum.shares:
+        wanted = {task: curriculum.shares.get(task, 1.0) for task, _ in pools}
+        seats = seated(wanted, max(curriculum.seats, len(wanted)))
     share = Share(
         start=curriculum.synthetic_start if curriculum.ramp else curriculum.synthetic,
         end=curriculum.synthetic,
