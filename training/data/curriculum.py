@@ -22,8 +22,8 @@ class Curriculum:
     synthetic: share of synthetic pairs where a task has both kinds, falling evenly to it from `synthetic_start` over
     the first `ramp` of the stage. isolated: part of the stage that `incremental` begins with; FoundIR trains a fifth
     on isolated degradations. shares: how often a task comes, where not once, as often as others; not of `equilibrium`,
-    which moves shares of its own. every: steps between two moves of `equilibrium`; limit: how far a share moves at most, of
-    itself; seats: of a round, among which shares are rounded.
+    which moves shares of its own. every: steps between two moves of `equilibrium`; limit: how far a share moves at
+    most, of itself; seats: of a round, among which shares are rounded.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}

@@ -36,14 +36,14 @@ class Missed:
     planes: int
 
     @property
-    def errors_B(self) -> Tensor:
-        """Return the mean squared errors of the velocity."""
+    def errors(self) -> Tensor:
+        """Return the mean squared errors (B,) of the velocity."""
         return self.velocity_BTC.square().mean(dim=(1, 2))
 
 
 def relative(missed: Missed) -> Tensor:
     """Return the error of the clean image relative to that of the reference."""
-    return missed.errors_B * flow.relative_weights(missed.clean_BTC, missed.reference_BTC, missed.sigma_B)
+    return missed.errors * flow.relative_weights(missed.clean_BTC, missed.reference_BTC, missed.sigma_B)
 
 
 def logarithmic(missed: Missed) -> Tensor:
@@ -55,7 +55,7 @@ def logarithmic(missed: Missed) -> Tensor:
     tone of what was cut counts besides, or faint degradations, to which little is owed, would pay for strong ones.
     Harm to its detail does not: counted too, it shuts the sharpening of blur before that is learnt.
     """
-    error_B = missed.sigma_B.square() * missed.errors_B
+    error_B = missed.sigma_B.square() * missed.errors
     after_B = missed.sigma_B.square() * _of_tone(missed.velocity_BTC, missed.planes)
     before_B = _of_tone(missed.reference_BTC - missed.clean_BTC, missed.planes)
     harm_B = torch.log((after_B + UNSEEN) / (before_B + UNSEEN)).clamp_min(0)
@@ -68,7 +68,7 @@ def _of_tone(difference_BTC: Tensor, planes: int) -> Tensor:
 
 
 COUNTED: dict[Weighting, Callable[[Missed], Tensor]] = {
-    "none": lambda missed: missed.errors_B,
+    "none": lambda missed: missed.errors,
     "relative": relative,
     "logarithmic": logarithmic,
 }

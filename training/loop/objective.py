@@ -83,7 +83,7 @@ class Objective:
             sigma_B=inputs.sigma_B,
             planes=self.latents.planes,
         )
-        return COUNTED[self.weighting](missed), missed.errors_B.detach()
+        return COUNTED[self.weighting](missed), missed.errors.detach()
 
     def look(self) -> Look | None:
         """Return what encodes a prompt with the whole image, if the encoder wants to see that."""
