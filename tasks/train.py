@@ -83,6 +83,8 @@ def run(
             "torchao cannot round sharded bf16-stochastic weights with 8bit states; "
             "choose fp32 weights, fp32 states, or one rank that computes in bf16"
         )
+    if sharded and options.optimizer.kind == "muon":
+        raise SettingsError("muon needs matrices whole: set run.workers to 1 and compute in fp32 or mixed, or use adamw")
     with _group(ranks, options.run.device, wanted=sharded):
         start = open_start(options.model, seed=options.seed, dtype=options.optimizer.dtype, device=device)
         layout = Layout(checkpointed=options.model.checkpointed, compiled=options.model.compiled, compute=compute)

@@ -159,6 +159,21 @@ def test_sharded_eight_bit_moments_go_on_within_a_code(root):
     assert max(float((whole[name] - again[name]).abs().max()) for name in whole) < 1e-3  # half a step
 
 
+def test_muon_goes_on_bit_for_bit(root):
+    asked = []
+    whole, stopped = (settings(root, f"muon-{name}", optimizer={"kind": "muon"}) for name in ("whole", "stopped"))
+    train(whole)
+    train(stopped, hooks=Hooks(stop=lambda: len(asked) == 5 or asked.append(1)))
+    train(stopped)
+    assert_same(root / whole["output"], root / stopped["output"])
+
+
+def test_muon_is_for_one_rank(root):
+    content = settings(root, "muon-bf16", model={"compute": "bf16"}, optimizer={"kind": "muon"})
+    with pytest.raises(SettingsError, match="muon needs matrices whole"):
+        train(content)
+
+
 def test_bfloat16_weights_with_eight_bit_moments_are_for_one_rank(root):
     content = settings(root, "both", optimizer={"weights": "bf16-stochastic", "states": "8bit"})
     with pytest.raises(SettingsError, match="choose fp32 weights, fp32 states, or one rank that computes in bf16"):

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: install Pai
 from torch import nn
 
 from training.loop.averages import Average
-from training.loop.optimizers import Optimization, clip, make_optimizer, rate
+from training.loop.optimizers import Optimization, clip, make_optimizer, rate, set_rate
 from training.loop.stochastic import StochasticAdamW, rounded
 
 
@@ -133,3 +133,42 @@ def test_eight_bit_moments_learn_as_much():
         torch.manual_seed(0)
         moved_by = moved(weight(0.02, torch.bfloat16, size=8192), optimization, steps=20)
     assert moved_by == pytest.approx(20e-5, rel=0.15)
+
+
+def made_orthogonal(matrix):
+    """Return the nearest matrix with singular values of 1."""
+    left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    return left @ right
+
+
+def test_muon_moves_every_direction_of_a_matrix_alike():
+    """Whatever the singular values of a gradient, those of the step lie about 1, scaled to the size of AdamW's."""
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(32, 48, generator=generator) @ torch.diag(torch.logspace(0, -1.5, 48))
+    matrix = nn.Parameter(torch.zeros(32, 48))
+    matrix.grad = gradient.clone()
+    make_optimizer([matrix], Optimization(learning_rate=1e-2, kind="muon"), seed=0).step()
+    values = torch.linalg.svdvals(matrix.detach()) / (1e-2 * 0.2 * 48**0.5)
+    assert 0.5 < values.min() < values.max() < 1.4  # the quintic iteration ends about 1, not at it
+    step, wanted = -matrix.detach().double().flatten(), made_orthogonal(gradient).flatten()
+    assert torch.dot(step, wanted) / (step.norm() * wanted.norm()) > 0.95
+
+
+def test_muon_leaves_vectors_to_adamw():
+    matrix, ours, theirs = nn.Parameter(torch.ones(4, 4)), weight(1.0, size=4), weight(1.0, size=4)
+    optimization = Optimization(learning_rate=1e-2, kind="muon", weight_decay=0.1)
+    optimizers = [make_optimizer([matrix, ours], optimization, seed=0)]
+    optimizers.append(make_optimizer([theirs], Optimization(learning_rate=1e-2, weight_decay=0.1), seed=0))
+    for rate_now in (1e-2, 5e-3):
+        for parameter in (matrix, ours, theirs):
+            parameter.grad = torch.linspace(1, 2, parameter.numel()).view_as(parameter)
+        for optimizer in optimizers:
+            set_rate(optimizer, rate_now)
+            optimizer.step()
+    assert torch.equal(ours, theirs)
+    assert set(optimizers[0].state) == {matrix, ours}
+
+
+def test_muon_in_bfloat16_is_refused():
+    with pytest.raises(ValueError, match="muon keeps weights and states in fp32"):
+        Optimization(learning_rate=1e-2, kind="muon", states="8bit")

@@ -1,4 +1,4 @@
-"""AdamW for weights in float32, or in bfloat16 with stochastic rounding, and how fast it goes.
+"""AdamW for weights in float32, or in bfloat16 with stochastic rounding, or Muon, and how fast it goes.
 
 Plain bfloat16 weights do not learn at these learning rates: an update of 1e-5 is below half the distance of
 neighbouring bfloat16 numbers around a typical weight of 0.02 (1.2e-4), so rounding to nearest throws most of it away
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import SettingsError
+from training.loop.muon import Muon
 from training.loop.stochastic import StochasticAdamW
 
 PLAIN_BF16_FROM = 1e-4  # learning rates below are refused
@@ -23,6 +24,7 @@ PLAIN_BF16_FROM = 1e-4  # learning rates below are refused
 class Optimization:
     """How weights are updated. Defaults are RealRestorer's, appendix B; the first of them is `transfer`'s.
 
+    kind: "muon" moves matrices by Muon and the rest by AdamW, on one rank; the small restorer learns faster by it.
     schedule: after `warmup` steps the rate stays or falls to 0 along a cosine. clip: largest norm of all gradients.
     weights and states: what the weights and AdamW's two moments are kept in. average: decay of a moving average of the
     weights that is kept beside them and exported; 0 keeps none.
@@ -31,6 +33,7 @@ class Optimization:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     learning_rate: float
+    kind: Literal["adamw", "muon"] = "adamw"
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: int = 100
     weight_decay: float = 0.0
@@ -47,6 +50,8 @@ class Optimization:
             raise ValueError("learning_rate and clip must be positive, warmup and weight_decay not negative")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must be within 0 and 1, and below 1, got {self.average}")
+        if self.kind == "muon" and (self.weights, self.states) != ("fp32", "fp32"):
+            raise ValueError("muon keeps weights and states in fp32; set both to that, or choose adamw")
         if self.weights == "bf16" and self.learning_rate < PLAIN_BF16_FROM:
             raise ValueError(
                 f"plain bf16 weights do not learn at a learning rate below {PLAIN_BF16_FROM:g}, because rounding "
@@ -80,7 +85,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def make_optimizer(weights: Iterable[nn.Parameter], optimization: Optimization, *, seed: int) -> torch.optim.Optimizer:
-    """Return AdamW for weights that are already on their device and sharded.
+    """Return the optimizer of weights that are already on their device and sharded.
 
     seed: of the stochastic rounding. Raises SettingsError where the 8-bit states need a library that is missing.
     """
@@ -95,6 +100,8 @@ def make_optimizer(weights: Iterable[nn.Parameter], optimization: Optimization, 
     for weight in trained:
         if weight.dtype != torch.float32 and not hasattr(weight, "to_local"):
             weight.grad_dtype = torch.float32  # micro-batches add up in float32; those of a sharded model, see there
+    if optimization.kind == "muon":
+        return Muon(trained, **options)
     if optimization.states == "8bit":
         return _eight_bit(trained, options, stochastic)
     if stochastic:
