@@ -78,13 +78,8 @@ def run(
     device = "cpu" if options.run.device == "cpu" else f"cuda:{ranks.local}"
     compute = torch.bfloat16 if options.model.compute == "bf16" else torch.float32
     sharded = ranks.world > 1 or compute != options.optimizer.dtype
-    if sharded and (options.optimizer.weights, options.optimizer.states) == ("bf16-stochastic", "8bit"):
-        raise SettingsError(
-            "torchao cannot round sharded bf16-stochastic weights with 8bit states; "
-            "choose fp32 weights, fp32 states, or one rank that computes in bf16"
-        )
-    if sharded and options.optimizer.kind == "muon":
-        raise SettingsError("muon needs matrices whole: set run.workers to 1 and compute in fp32 or mixed, or use adamw")
+    if sharded:
+        _check_sharded(options)
     with _group(ranks, options.run.device, wanted=sharded):
         start = open_start(options.model, seed=options.seed, dtype=options.optimizer.dtype, device=device)
         layout = Layout(checkpointed=options.model.checkpointed, compiled=options.model.compiled, compute=compute)
@@ -121,6 +116,17 @@ def run(
         if state.step >= options.steps:
             export(start.model, state, root / WEIGHTS)
     return outcome(options)
+
+
+def _check_sharded(options: Options) -> None:
+    """Raise SettingsError for an optimizer that needs its weights whole."""
+    if options.optimizer.kind == "muon":
+        raise SettingsError("muon needs matrices whole: one rank that computes in fp32 or mixed; else choose adamw")
+    if (options.optimizer.weights, options.optimizer.states) == ("bf16-stochastic", "8bit"):
+        raise SettingsError(
+            "torchao cannot round sharded bf16-stochastic weights with 8bit states; "
+            "choose fp32 weights, fp32 states, or one rank that computes in bf16"
+        )
 
 
 def check(options: Options) -> None:
