@@ -30,8 +30,8 @@ class Muon(torch.optim.Optimizer):
             muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
             self._parts.append(muon)
         if others:
-            options = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
-            self._parts.append(torch.optim.AdamW(others, lr=lr, fused=True, **options))
+            adamw = torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+            self._parts.append(adamw)
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         for part in self._parts:
             part.state = self.state
