@@ -5,6 +5,7 @@
 import dataclasses
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from storage.manifest import read_manifest, write_manifest
 from tests.small_dataset import make_dataset
 from training.data.crops import Box, box, bucket_of, bucket_shares, bucket_sizes, cut
 from training.data.curriculum import Curriculum, Stage, equal_shares, leg, moved_shares
-from training.data.examples import Maker, Shards, read_pair
+from training.data.examples import Maker, Pair, Shards, read_pair
 from training.data.feed import Readers, Slice, feed
 from training.data.index import read_index
+from training.encoders.prompts import GlancingPrompts
 from training.loop.levels import Levels
+from training.network.glance import NUMBERS, PLACE
 
 BATCH = 24
 
@@ -342,8 +345,25 @@ def test_a_whole_encoder_sees_the_whole_degraded_image(root):
 
     def look(image, prompt):
         seen.append((image.shape, prompt))
-        return torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.bool)
+        return torch.zeros(1, 2, NUMBERS), torch.ones(1, 2, dtype=torch.bool)
 
     example = maker(root, look=look, dropout=0.0).example(0, (16, 16))
     assert seen == [((40, 56, 3), example.prompt)]
-    assert example.rows[0].shape == (1, 2, 3)
+    assert example.rows[0].shape == (1, 2, NUMBERS)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_glance_is_told_where_a_crop_was_cut(root, mirrored):
+    """A mirrored crop lies where it would in the mirrored whole."""
+    whole = np.zeros((40, 56, 3), np.uint8)
+    whole[..., 0], whole[..., 1] = np.arange(40)[:, None] + 1, np.arange(56) + 1
+    pair = Pair(key="a", task="haze", instruction="", clean=whole, degraded=whole)
+    source = SimpleNamespace(pair=lambda position: pair)
+    look = GlancingPrompts().encode
+    made = maker(root, source=source, look=lambda image, prompt: look([image], [prompt]), mirrored=mirrored)
+    for position in range(4):
+        example = made.example(position, (16, 16))
+        row, column = (float(example.clean[..., channel].mean()) - 0.5 for channel in (0, 1))
+        is_mirrored = example.clean[0, 0, 1] > example.clean[0, 1, 1]
+        expected = row / 40, 1 - column / 56 if is_mirrored else column / 56
+        torch.testing.assert_close(example.rows[0][0, -1, PLACE], 4 * torch.tensor(expected) - 2)

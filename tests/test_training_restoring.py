@@ -9,9 +9,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed: install Pai
 
 from tests.small_restorer import small_model, small_params
 from training.encoders.latents import PixelLatents
-from training.encoders.prompts import FrozenPrompts
+from training.encoders.prompts import FrozenPrompts, GlancingPrompts
 from training.flow import Guidance
 from training.network import params
+from training.network.glance import PLACE
 from training.network.model import build, initialise
 from training.restoring.tiles import Restorer, Sampling, _ramp, _starts, restore
 
@@ -76,6 +77,30 @@ def test_tiles_blend_without_a_step():
         weights[start : start + 32] += ramp
     assert weights.min() > 0
     assert np.abs(np.diff(total / weights)).max() < 1 / 8
+
+
+class Placing(torch.nn.Module):
+    """Restores every tile to the colour (row, column, row) of its place."""
+
+    def __init__(self):
+        super().__init__()
+        self.params, self.img_in = params.tiny(), torch.nn.Linear(1, 1)
+
+    def forward(self, target_BTC, reference_BTC, sigma_B, prompt_BSE, mask_BS, ids_L3):
+        row, column = (prompt_BSE[:, -1, PLACE] / 2).T
+        pixel = torch.stack([row, column, row], dim=1)
+        return (target_BTC - pixel.repeat_interleave(64, dim=1)[:, None]) / sigma_B[:, None, None]
+
+
+@pytest.mark.parametrize("guidance", [None, Guidance()])
+def test_a_glance_is_told_where_each_tile_lies(guidance):
+    restorer = Restorer(model=Placing(), latents=PixelLatents(8), prompts=GlancingPrompts())
+    sampling = Sampling(steps=1, guidance=guidance, tile=16, overlap=0, batch=3)
+    found = restore(restorer, picture(32, 64), "x", sampling)
+    corners = found[::16, ::16].astype(int)
+    np.testing.assert_allclose(corners[..., 0], [[64] * 4, [191] * 4], atol=1)
+    np.testing.assert_allclose(corners[..., 1], [[32, 96, 159, 223]] * 2, atol=1)
+    assert np.array_equal(found, corners.repeat(16, 0).repeat(16, 1))
 
 
 def test_progress_counts_tiles(untrained):

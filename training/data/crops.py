@@ -32,6 +32,11 @@ class Box:
     width: int
 
 
+def middle(place: Box, image: Size) -> tuple[float, float]:
+    """Return where the middle of a box lies in an image of size `image`, (row, column), each 0 to 1."""
+    return (place.top + place.height / 2) / image[0], (place.left + place.width / 2) / image[1]
+
+
 def bucket_sizes(side: int, multiple: int, *, square: bool = False) -> list[Size]:
     """Return the sizes of about `side` squared pixels, both sides multiples of `multiple`; `square`: only that one."""
     if side < multiple:

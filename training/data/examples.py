@@ -15,9 +15,10 @@ from torch import Tensor
 from storage.errors import ShardError
 from storage.samples import decode_image
 from storage.shards import read_member
-from training.data.crops import Scale, Size, box, cut
+from training.data.crops import Scale, Size, box, cut, middle
 from training.data.index import Index
 from training.data.plan import Origin, Plan, generator, uniform
+from training.encoders.prompts import placed
 from training.loop.levels import Levels
 
 Image = NDArray[np.uint8]
@@ -102,6 +103,12 @@ def distance(pair: Pair) -> float:
     return float(np.square(degraded - clean).mean()) / 127.5**2
 
 
+def looked(look: Look, image: Image, prompt: str, place: tuple[float, float]) -> Rows:
+    """Return the prompt's rows for what is cut out of the whole `image` around `place`, (row, column), each 0 to 1."""
+    rows, mask = look(image, prompt)
+    return placed(rows, [place]), mask
+
+
 def as_instructed(task: str, instruction: str, draw: float) -> str:
     """Return the pair's own instruction: the wording when none is handed in."""
     return instruction
@@ -114,7 +121,7 @@ class Maker:
     multiple and channels: pixels a side and channels of a token. dropout: share of the examples whose prompt is empty,
     image and reference kept: what guidance measures from. augment: applied to a share `augmented` of the degraded
     images, after they are cut. mirrored: half of the pairs are mirrored left to right. look: encodes the prompt with
-    the whole image.
+    the whole image, and rows end with a glance at it, which is told the place of the cut.
     """
 
     source: Source
@@ -137,7 +144,9 @@ class Maker:
         key = f"{self.seed}/{self.stage}/{position}"
         place = box(pair.clean.shape[:2], size, self.scale, f"{key}/crop")
         clean, degraded = cut((pair.clean, pair.degraded), place, size)
+        row, column = middle(place, pair.clean.shape[:2])
         if self.mirrored and uniform(f"{key}/mirror") < 0.5:
+            column = 1 - column
             clean, degraded = (np.ascontiguousarray(image[:, ::-1]) for image in (clean, degraded))
         tokens = size[0] // self.multiple * (size[1] // self.multiple)
         prompt = self._prompt(pair, key)
@@ -151,7 +160,7 @@ class Maker:
             sigma=self.levels.draw(tokens, self._generator(position, "level")),
             noise_TC=torch.randn(tokens, self.channels, generator=self._generator(position, "noise")),
             distance=distance(pair),
-            rows=self.look(pair.degraded, prompt) if self.look else None,
+            rows=looked(self.look, pair.degraded, prompt, (row, column)) if self.look else None,
         )
 
     def _prompt(self, pair: Pair, key: str) -> str:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.network.glance import NUMBERS, glance
+from training.network.glance import NUMBERS, PLACE, glance
 
 TOKENS = 4
 
@@ -25,6 +25,13 @@ class GlancingPrompts:
         seen_B1E = torch.from_numpy(np.stack([glance(image) for image in images]))[:, None]
         rows_BSE = torch.cat([text_BSE, seen_B1E], dim=1)
         return rows_BSE, torch.ones(rows_BSE.shape[:2], dtype=torch.bool)
+
+
+def placed(rows_BSE: Tensor, places_B2: Sequence[tuple[float, float]]) -> Tensor:
+    """Return the rows of whole images for parts of them, whose middles lie at (row, column), 0 to 1 of each side."""
+    rows_BSE = rows_BSE.clone()
+    rows_BSE[:, -1, PLACE] = 4 * torch.tensor(places_B2).to(rows_BSE) - 2
+    return rows_BSE
 
 
 class FrozenPrompts:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import distributed as dist
 
 from training import flow
-from training.data.crops import Scale, Size, box, cut
-from training.data.examples import Example, Pair, distance, read_pair
+from training.data.crops import Scale, Size, box, cut, middle
+from training.data.examples import Example, Pair, distance, looked, read_pair
 from training.data.index import Index
 from training.data.plan import generator, permuted
 from training.flow import Guidance
@@ -65,9 +65,10 @@ def fixed_examples(
 
 
 def _fixed(pair: Pair, objective: Objective, size: Size, scale: Scale, key: str) -> Example:
-    clean, degraded = cut((pair.clean, pair.degraded), box(pair.clean.shape[:2], size, scale, key), size)
+    place = box(pair.clean.shape[:2], size, scale, key)
+    clean, degraded = cut((pair.clean, pair.degraded), place, size)
     tokens = size[0] * size[1] // objective.latents.multiple**2
-    look = objective.look()
+    look, where = objective.look(), middle(place, pair.clean.shape[:2])
     return Example(
         position=-1,
         key=pair.key,
@@ -78,7 +79,7 @@ def _fixed(pair: Pair, objective: Objective, size: Size, scale: Scale, key: str)
         sigma=1.0,
         noise_TC=torch.randn(tokens, objective.params.channels, generator=generator(0, key, 0, "noise")),
         distance=distance(pair),
-        rows=look(pair.degraded, pair.instruction) if look else None,
+        rows=looked(look, pair.degraded, pair.instruction, where) if look else None,
     )
 
 

@@ -2,13 +2,15 @@
 
 The language model of the large restorer sees the degraded image beside the prompt. The small one restores tiles of 64
 pixels, which cannot tell darkness from a dark subject, haze from a grey wall or noise from sand: it is given one row of
-numbers about the whole image instead. All of them are quantiles, so that content moves them little.
+numbers about the whole image instead. All of them are quantiles, so that content moves them little. Where the tile lies
+is added to them, because what is high up in a photograph is far away more often than not.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 NUMBERS = 64
+PLACE = slice(58, 60)  # of these numbers: row and column of what is restored, 0 in the middle, 2 at the far edge
 LIGHT = 7  # quantiles of a channel, from the darkest to the brightest
 _LIGHT = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _SAMPLES = 64  # rows and columns that light is looked at in
@@ -21,7 +23,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def glance(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return 64 numbers of the order of 1 about `image`, uint8 (H, W, 3) sRGB; the last six are 0.
+    """Return 64 numbers of the order of 1 about `image`, uint8 (H, W, 3) sRGB; the last six, with `PLACE`, are 0.
 
     In this order: seven quantiles of each channel and of the least channel; at each of four octaves of luma, logarithms
     of four quantiles of detail and of its median across and down; two quantiles of the detail of red and blue against

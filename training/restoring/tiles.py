@@ -17,19 +17,23 @@ from torch import Tensor
 
 from training import flow
 from training.encoders.latents import Latents
+from training.encoders.prompts import placed
 from training.flow import Guidance
 from training.network import packing
 from training.network.model import RestorationTransformer
 
 Image = NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # (tiles done, tiles in all)
+Places = Sequence[tuple[float, float]]  # of the middles of tiles, (row, column), each 0 to 1
 Rows = tuple[Tensor, Tensor]  # of prompts, and their mask
+Look = Callable[[Sequence[Image], Places], Rows]  # (tiles, their places) -> prompt rows
 
 
 class Prompts(Protocol):
     """Turns images with their prompts into prompt rows and their mask.
 
-    whole: it is shown the whole image that a tile or crop was cut from, else what was cut.
+    whole: it is shown the whole image that a tile or crop was cut from, else what was cut. Its rows end with a glance
+    then, which is told where in the image that lies.
     """
 
     whole: bool
@@ -89,7 +93,8 @@ def restore(
         windows = [np.s_[top : top + size[0], left : left + size[1]] for top, left in group]
         noise_BTC = torch.stack([_window(noise_CYX, window, multiple) for window in windows])
         tiles = [padded[window] for window in windows]
-        for window, tile in zip(windows, _tiles(restorer, tiles, look(tiles), noise_BTC, sampling), strict=True):
+        rows = look(tiles, [_middle(corner, size, image) for corner in group])
+        for window, tile in zip(windows, _tiles(restorer, tiles, rows, noise_BTC, sampling), strict=True):
             total[window] += tile * ramp
             weights[window] += ramp
         progress(done, len(corners))
@@ -125,7 +130,7 @@ def _tiles(
     return pixels
 
 
-def _look(restorer: Restorer, image: Image, prompt: str, sampling: Sampling) -> Callable[[Sequence[Image]], Rows]:
+def _look(restorer: Restorer, image: Image, prompt: str, sampling: Sampling) -> Look:
     """Return what gives tiles of `image` their prompt rows; an encoder that looks at the whole image looks once."""
 
     def rows_of(images: Sequence[Image]) -> Rows:
@@ -136,12 +141,18 @@ def _look(restorer: Restorer, image: Image, prompt: str, sampling: Sampling) -> 
         return restorer.prompts.encode([*images, *images], [*prompts, *[""] * len(images)])
 
     if not restorer.prompts.whole:
-        return rows_of
+        return lambda tiles, places: rows_of(tiles)
     prompt_BSE, mask_BS = rows_of([image])
-    return lambda tiles: (
-        prompt_BSE.repeat_interleave(len(tiles), dim=0),
+    return lambda tiles, places: (
+        placed(prompt_BSE.repeat_interleave(len(tiles), dim=0), [*places] * len(prompt_BSE)),
         mask_BS.repeat_interleave(len(tiles), dim=0),
     )
+
+
+def _middle(corner: tuple[int, int], size: Sequence[int], image: Image) -> tuple[float, float]:
+    """Return where the middle of a tile lies, (row, column), each 0 to 1 but for what the image is filled up by."""
+    row, column = ((start + side / 2) / whole for start, side, whole in zip(corner, size, image.shape, strict=False))
+    return row, column
 
 
 def _noise(restorer: Restorer, rows: int, columns: int, seed: int) -> Tensor:
