@@ -372,3 +372,12 @@ def test_small_restorers_of_an_earlier_version_are_refused_in_a_sentence(tmp_pat
     save_file(tensors, tmp_path / "old.safetensors", {METADATA_KEY: json.dumps(said)})
     with pytest.raises(ShardError, match="a small restorer of an earlier version, which this one cannot run: train it"):
         checkpoints.load(tmp_path / "old.safetensors")
+
+
+@pytest.mark.parametrize(("tensor", "dim"), [("reference_in.weight", 1), ("final_layer.linear.weight", 0)])
+def test_small_restorers_with_other_filters_are_refused_in_a_sentence(tmp_path, tensor, dim):
+    tensors = {name: torch.zeros(shape) for name, shape in native_shapes(params.tiny()).items()}
+    tensors[tensor] = tensors[tensor].narrow(dim, 0, 150).contiguous()
+    save_file(tensors, tmp_path / "old.safetensors", {METADATA_KEY: params.to_json(params.tiny())})
+    with pytest.raises(ShardError, match="a small restorer of an earlier version, with other filters: train"):
+        checkpoints.load(tmp_path / "old.safetensors")

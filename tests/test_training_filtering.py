@@ -10,11 +10,11 @@ torch = pytest.importorskip("torch", reason="torch is not installed: install Pai
 
 from training.network import filtering
 from training.network.filtering import BANDS, CELLS, CURVES, GATES, SCALES, SEEN
-from training.network.glance import glance
+from training.network.glance import LIGHT, glance
 
 PATCH = 8
 EVERYWHERE, STRONG, THRESHOLD = range(3)
-ITSELF, TOGETHER, APART = 1, 3, 6  # functions of the tone
+ITSELF, TOGETHER, APART, CLEARED = 1, 3, 6, 7  # functions of the tone
 
 
 def picture(rows=24, columns=40, seed=0):
@@ -38,7 +38,7 @@ def gates(image, detail=None, tone=None):
 
 
 def filtered(image, strength=(1.0, 1.0), **said):
-    measured = filtering.measured(image, torch.from_numpy(glance(coded(image)))[None])
+    measured = filtering.measured(image, torch.from_numpy(glance(coded(image)))[None], PATCH)
     return filtering.filtered(measured, gates(image, **said), torch.tensor([strength]), PATCH)
 
 
@@ -107,6 +107,30 @@ def test_a_stretched_tone_reaches_from_end_to_end(function):
     assert found.quantile(0.99) == pytest.approx(1, abs=0.03)
 
 
+def hazy(transmission, air=0.9, seed=0):
+    """Return a scene in which some pixels of every neighbourhood are black, and the same through even haze."""
+    scene = picture(64, 64, seed)
+    scene[:, :, ::4, ::4] = -1
+    scene[:, :, :8, :8] = air  # the sky, which the glance takes for the air
+    return scene, air + (scene - air) * transmission
+
+
+def test_clearing_takes_nine_tenths_of_even_haze():
+    """With a black pixel in every neighbourhood the dark channel is 1 - t, and J is known from Koschmieder's law."""
+    scene, degraded = hazy(transmission=0.5, air=0.9)
+    found = filtered(degraded, tone={CLEARED: 1.0})[..., 16:, 16:]
+    air = torch.from_numpy(glance(coded(degraded))[: 3 * LIGHT].reshape(3, LIGHT)[:, -1]).reshape(1, 3, 1, 1) / 2
+    darkest = (degraded[..., 16:, 16:].amin() + 1) / (air + 1)
+    expected = air + (degraded[..., 16:, 16:] - air) / (1 - 0.9 * darkest)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    assert (found - scene[..., 16:, 16:]).abs().mean() < (degraded - scene)[..., 16:, 16:].abs().mean() / 4
+
+
+def test_what_holds_no_haze_is_not_cleared():
+    scene, _ = hazy(transmission=1.0)
+    torch.testing.assert_close(filtered(scene, tone={CLEARED: 1.0})[..., 24:, 24:], scene[..., 24:, 24:])
+
+
 def test_strength_is_what_gates_count():
     image = picture()
     said = {"detail": {EVERYWHERE: -1.0}, "tone": {ITSELF: 0.5}}
@@ -117,7 +141,7 @@ def test_strength_is_what_gates_count():
 
 def test_a_cell_is_filtered_by_its_own_gates():
     image = picture(32, 32)
-    measured = filtering.measured(image, torch.from_numpy(glance(coded(image)))[None])
+    measured = filtering.measured(image, torch.from_numpy(glance(coded(image)))[None], PATCH)
     said = gates(image).clone()
     said[0, 5, 0:BANDS] = -1.0  # the token of row 1 and column 1, its upper left cell
     changed = (filtering.filtered(measured, said, torch.ones(1, 2), PATCH) != image).any(dim=1)[0]
@@ -128,12 +152,15 @@ def test_a_cell_is_filtered_by_its_own_gates():
 
 def test_a_token_sees_the_numbers_of_its_cells():
     image = picture(16, 24)
-    measured = filtering.measured(image, torch.from_numpy(glance(coded(image)))[None])
+    measured = filtering.measured(image, torch.from_numpy(glance(coded(image)))[None], PATCH)
     found = filtering.seen(measured, PATCH)
     assert found.shape == (1, 6, SEEN)
-    by_cell = found[0, 4].reshape(BANDS + 6, CELLS, CELLS)  # the token of row 1 and column 1
+    by_cell = found[0, 4].reshape(BANDS + 8, CELLS, CELLS)  # the token of row 1 and column 1
     torch.testing.assert_close(by_cell[BANDS : BANDS + 3, 1, 0], image[0, :, 12:16, 8:12].mean(dim=(1, 2)))
     torch.testing.assert_close(by_cell[0, 1, 0], measured.energies_BNHW[0, 0, 12:16, 8:12].mean())
+    shares = (image[0] + 1) / (measured.high[0] + 1)
+    torch.testing.assert_close(by_cell[-2, 1, 0], 2 * shares[:, 12:16, 8:12].amin() - 1)
+    torch.testing.assert_close(by_cell[-1, 1, 0], 2 * shares[:, :, :24].amin() - 1)  # 28 pixels around
 
 
 def test_light_stays_precise_in_mixed_precision():

@@ -70,7 +70,7 @@ class RestorationTransformer(nn.Module):
         txt_BSM, vec_BM = self.embed(prompt_BSE, mask_BS, sigma_B)
         measured = None
         if self.params.reference == "filtered":
-            measured = filtering.measured(self._pixels(reference_BTC, ids_L3), prompt_BSE[:, -1])
+            measured = filtering.measured(self._pixels(reference_BTC, ids_L3), prompt_BSE[:, -1], self.params.patch)
         img_BIM = self._image_tokens(target_BTC, reference_BTC, measured, ids_L3[txt_BSM.shape[1] :])
         rope_2LP = rope(ids_L3, self.params.rope_axes, self.params.rope_theta)
 

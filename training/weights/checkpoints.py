@@ -82,8 +82,10 @@ def opened(
         known = params or _params(folder, layout, names, files.metadata)
         if reference_ids is not None:
             known = replace(known, reference_ids=reference_ids)
-        native = native_shapes(known)
-        _compare(folder, entries(layout, native, known), {name: files.tensors[names[name]] for name in names})
+        native, stored = native_shapes(known), {name: files.tensors[names[name]] for name in names}
+        if known.reference == "filtered":
+            _compare_filters(folder, native, stored)
+        _compare(folder, entries(layout, native, known), stored)
         yield Checkpoint(path=path, layout=layout, params=known, shapes=native, names=names, files=files)
 
 
@@ -175,6 +177,13 @@ def _params(path: Path, layout: Layout, names: Mapping[str, str], metadata: Mapp
         mask_token="mask_token" in native,
         reference_ids=ids,
     )
+
+
+def _compare_filters(path: Path, expected: Mapping[str, Shape], found: Mapping[str, Stored]) -> None:
+    """Raise ShardError when a small restorer measures its reference, or filters it, otherwise than this version."""
+    for name in ("reference_in.weight", "final_layer.linear.weight"):
+        if name in found and found[name].shape != expected[name]:
+            raise ShardError(f"{path} is a small restorer of an earlier version, with other filters: train it anew")
 
 
 def _compare(path: Path, expected: Mapping[str, Entry], found: Mapping[str, Stored]) -> None:
