@@ -17,7 +17,7 @@ Weighting = Literal["none", "relative", "logarithmic"]
 
 SPARED = 0.1  # of the pair's error: where less is left, a sample no longer counts more
 LEAST = 1e-4  # mean squared error within -1 and 1, 46 dB; what is nearer to clean counts less, or it would steer all
-HARM = 0.3  # of the logarithm by which the tone of a crop is worse than it was, counted besides
+HARM = 0.5  # of the logarithm by which the tone of a crop is worse than it was, counted besides
 UNSEEN = 1e-5  # mean squared error, 56 dB, that is no harm
 
 
