@@ -1,11 +1,11 @@
-"""Blur and resize codes with sums that are exact (`_taps`), so that what comes out is the same everywhere."""
+"""Blur and resize codes: with sums that are exact (`_taps`), so that what comes out is the same everywhere, or fast."""
 
 import cv2
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from degradations._contract import Light
-from degradations._taps import SNAP, gaussian_taps, resampling_taps
+from degradations._taps import SNAP, gaussian_taps, overlaps, resampling_taps
 from storage.records import Image
 
 
@@ -21,6 +21,22 @@ def resampled(codes: Light, shape: tuple[int, int], interpolation: str) -> Light
     tall = _along_rows(codes, shape[0], interpolation)
     wide = _along_rows(_turned(tall), shape[1], interpolation)
     return _turned(wide)
+
+
+def reduced(image: Image, shape: tuple[int, ...]) -> Image:
+    """Return uint8 `image` (H, W, 3) at `shape` (H, W), smaller: each pixel the mean of the area that it covers.
+
+    Within one code of OpenCV's INTER_AREA, in half the time where a factor is not whole, and the same everywhere.
+    """
+    if image.shape[0] % shape[0] == 0 and image.shape[1] % shape[1] == 0:
+        return np.asarray(cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
+    from degradations.kernels.area import reduce
+
+    (rows, downs), (columns, acrosses) = (overlaps(old, new) for old, new in zip(image.shape[:2], shape, strict=False))
+    rows, columns = np.minimum(rows, len(image) - 1), 3 * np.minimum(columns, image.shape[1] - 1)
+    out = np.empty((shape[0], shape[1], 3), np.uint8)
+    reduce(np.ascontiguousarray(image), rows, downs.astype(np.float32), columns, acrosses.astype(np.float32), out)
+    return out
 
 
 def snapped(codes: Light) -> Light:

@@ -34,12 +34,10 @@ def resampling_taps(old: int, new: int, interpolation: str) -> tuple[Indices, We
 
     interpolation: "area" (to fewer pixels), "bilinear" or "bicubic", with half-pixel centres, as OpenCV's.
     """
-    scale = old / new
     if interpolation == "area":
-        left = np.arange(new)[:, None] * scale
-        indices = np.floor(left).astype(np.int64) + np.arange(int(np.ceil(scale)) + 1)
-        exact = np.clip(np.minimum(indices + 1, left + scale) - np.maximum(indices, left), 0, None) / scale
+        indices, exact = overlaps(old, new)
     else:
+        scale = old / new
         centre = (np.arange(new)[:, None] + 0.5) * scale - 0.5
         reach = 1 if interpolation == "bilinear" else 2
         indices = np.floor(centre).astype(np.int64) + np.arange(1 - reach, 1 + reach)
@@ -48,6 +46,14 @@ def resampling_taps(old: int, new: int, interpolation: str) -> tuple[Indices, We
     largest = np.argmax(weights, axis=1)
     weights[np.arange(new), largest] += STEPS - weights.sum(axis=1)
     return np.clip(indices, 0, old - 1), np.asarray(weights / STEPS, dtype=np.float32)
+
+
+def overlaps(old: int, new: int) -> tuple[Indices, NDArray[np.float64]]:
+    """Return which of `old` pixels each of `new`, fewer, covers, and how much of itself each makes up: (new, K)."""
+    scale = old / new
+    left = np.arange(new)[:, None] * scale
+    indices = np.floor(left).astype(np.int64) + np.arange(int(np.ceil(scale)) + 1)
+    return indices, np.clip(np.minimum(indices + 1, left + scale) - np.maximum(indices, left), 0, None) / scale
 
 
 def mirrored(size: int, reach: int) -> Indices:

@@ -19,7 +19,7 @@ from degradations._convolve import convolve
 from degradations._pass import Interpolation, Pass, scaled
 from degradations._psf import ringing
 from degradations._random import chance, choice, gaussian_field, seed, uniform
-from degradations._resample import blurred, resampled, snapped
+from degradations._resample import blurred, reduced, resampled, snapped
 from storage.records import Image
 
 Form = Literal["sr", "blur", "tail"]
@@ -42,6 +42,8 @@ def resized(image: Image, shape: tuple[int, ...], interpolation: Interpolation) 
     """Return `image` at `shape` (H, W); half-pixel centres, so its content stays where it is."""
     if image.shape[:2] == tuple(shape[:2]):
         return image
+    if interpolation == "area" and shape[0] <= image.shape[0] and shape[1] <= image.shape[1]:
+        return reduced(image, shape)
     out = cv2.resize(image, (shape[1], shape[0]), interpolation=INTERPOLATIONS[interpolation])
     return np.asarray(out, dtype=np.uint8)
 

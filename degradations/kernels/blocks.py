@@ -15,6 +15,7 @@ Whole = NDArray[np.int32]
 
 BLOCKS = 32  # in a tile: a number known to the compiler, so that it sees that no two turns of a loop meet
 _RIGHT, _BELOW = BLOCKS, 8 * BLOCKS  # how far apart in a tile values are that are neighbours in their block
+_WIDTH = 8  # of vectors of today: that many blocks are done in the time of one
 _BITS = 19  # of reciprocals
 _GREY, _BLACK, _WHITE = np.int32(128), np.int32(0), np.int32(255)
 
@@ -93,7 +94,7 @@ def take(strip: Codes, left: int, right: int, tile: Whole) -> None:
 
 
 @inlined
-def quantise(steps: Whole, tile: Whole) -> None:
+def quantise(steps: Whole, blocks: int, tile: Whole) -> None:
     """Transform the columns of the blocks of `tile`, round them to multiples of `steps`, and transform them back.
 
     steps: of each place, (64,), and their reciprocals, (64,).
@@ -101,7 +102,7 @@ def quantise(steps: Whole, tile: Whole) -> None:
     for column in range(8):
         s0, s1, s2, s3, s4, s5, s6, s7 = look(steps, column, 8)
         r0, r1, r2, r3, r4, r5, r6, r7 = look(steps, 64 + column, 8)
-        for block in range(BLOCKS):
+        for block in range(blocks):
             at = column * _RIGHT + block
             c0, c1, c2, c3, c4, c5, c6, c7 = forward(look(tile, at, _BELOW), 15)
             kept = (
@@ -144,5 +145,5 @@ def code(steps: Whole, out: Codes) -> None:
         for left in range(0, columns, 8 * BLOCKS):
             right = min(left + 8 * BLOCKS, columns)
             take(out[top : top + 8], left, right, tile)
-            quantise(both, tile)
+            quantise(both, -(-(right - left) // (8 * _WIDTH)) * _WIDTH, tile)
             give(tile, left, right, out[top : top + 8])
