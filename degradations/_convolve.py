@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from degradations._contract import Light
 from degradations._psf import gaussian_taps, line, point_spread, splat
-from degradations._strips import Work, whole
+from degradations._strips import Stream, Work, streamed, unread, whole
 
 MIRROR = cv2.BORDER_REFLECT_101
 DIRECT = 129  # taps, zero or not, up to which OpenCV's filter goes the direct way
@@ -36,7 +36,7 @@ def convolve(light: Light, kernel: Light) -> Light:
 
 def gaussian(light: Light, sigma: float) -> Light:
     """Return `light` blurred by a Gaussian of `sigma` pixels."""
-    return whole(softening(light, sigma), light)
+    return whole(softening(streamed(light), sigma), light)
 
 
 def motion(light: Light, length: float, angle: float) -> Light:
@@ -62,30 +62,61 @@ def convolving(light: Light, kernel: Light) -> Work:
     return ready(_fourier(light, kernel))
 
 
-def softening(light: Light, sigma: float) -> Work:
-    """Return the work that writes the rows of `light` blurred by a Gaussian of `sigma` pixels.
+def softening(stream: Stream, sigma: float) -> Work:
+    """Return the work that writes the rows of the light of `stream` blurred by a Gaussian of `sigma` pixels.
 
     Reducing by [1 4 6 4 1] / 16 and enlarging by it add a variance of 1 each (in pixels of the finer level) and keep
     centroids and variances exact at every phase, as the taps are a cubic B-spline; the rest is blurred in between.
     """
-    if sigma * sigma < 3 or min(light.shape[:2]) < 16:
+    if sigma * sigma < 3:
+        return _near(stream.light(), gaussian_taps(sigma))
+    if min(stream.shape[:2]) < 16:
         taps = gaussian_taps(sigma)
-        return ready(np.asarray(cv2.sepFilter2D(light, -1, taps, taps, borderType=MIRROR)).reshape(light.shape))
-    small = gaussian(cv2.pyrDown(light, borderType=MIRROR), math.sqrt((sigma * sigma - 2) / 4))
-    return growing(small, light.shape)
+        return ready(cv2.sepFilter2D(stream.light(), -1, taps, taps, borderType=MIRROR).reshape(stream.shape))
+    small = halved(stream)
+    return growing(softening(streamed(small), math.sqrt((sigma * sigma - 2) / 4)), small.shape, stream.shape)
 
 
-def growing(small: Light, shape: tuple[int, ...]) -> Work:
-    """Return the work that writes the rows of `small` enlarged by `cv2.pyrUp` to `shape`, of about twice its size."""
+def _near(light: Light, taps: Light) -> Work:
+    """Return the work that writes the rows of `light` blurred both ways by up to 15 symmetric `taps`."""
+    from degradations.kernels.pyramid import soften
 
-    def grow(light: Light, rows: slice, out: Light) -> None:
-        del light
-        first, last = max(0, rows.start // 2 - 1), min(len(small), (rows.stop + 1) // 2 + 1)
-        height = 2 * (last - first) - (shape[0] % 2 if last == len(small) else 0)
-        grown = cv2.pyrUp(small[first:last], dstsize=(shape[1], height))
-        out[...] = grown[rows.start - 2 * first :][: len(out)].reshape(out.shape)
+    flat, channels = _flat(light)
+    half = np.zeros(8, np.float32)
+    half[: len(taps) // 2 + 1] = taps[len(taps) // 2 :]
+    return lambda _, rows, out: soften(flat, channels, half, rows.start, _flat(out)[0])
+
+
+def halved(stream: Stream) -> Light:
+    """Return the light of `stream` at half the size, rounded up, as `cv2.pyrDown` makes it."""
+    from degradations.kernels.pyramid import reduce
+
+    height, width, *channels = stream.shape
+    small = np.empty(((height + 1) // 2, (width + 1) // 2, *channels), np.float32)
+    out, count = _flat(small)
+    lines = np.empty((8, out.shape[1]), np.float32)
+    for rows, light in stream.strips:
+        reduce(_flat(light)[0], count, rows.start, height, lines, out)
+    return small
+
+
+def growing(work: Work, small: tuple[int, ...], shape: tuple[int, ...]) -> Work:
+    """Return the work that writes at `shape`, about twice `small`, what `work` does at `small`, as `cv2.pyrUp` does."""
+    from degradations.kernels.pyramid import enlarge
+
+    def grow(_: Light, rows: slice, out: Light) -> None:
+        first, last = max(0, rows.start // 2 - 1), min(small[0], (rows.stop + 1) // 2 + 1)
+        part = np.empty((last - first, *small[1:]), np.float32)
+        work(unread(part.shape), slice(first, last), part)
+        flat, channels = _flat(part)
+        enlarge(flat, channels, rows.start - 2 * first, _flat(out)[0])
 
     return grow
+
+
+def _flat(light: Light) -> tuple[Light, int]:
+    """Return `light`, (H, W) or (H, W, C), as rows of values, (H, W C), and C."""
+    return light.reshape(len(light), -1), light.shape[2] if light.ndim > 2 else 1
 
 
 def moving(light: Light, length: float, angle: float) -> Work:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Light
-from degradations._convolve import MIRROR, convolve, convolving, growing
-from degradations._strips import Work, whole
+from degradations._convolve import convolve, convolving, growing, halved
+from degradations._strips import Work, streamed, whole
 
 LAYERS = 8
 WIDE = 6.0  # pixels of radius from which a disk is made on a copy of half the size
@@ -38,8 +38,8 @@ def opening(light: Light, radius: float, kernel: Kernel) -> Work:
     """
     if radius < WIDE or min(light.shape[:2]) < 4 * WIDE:
         return convolving(light, kernel(radius))
-    small = opened(cv2.pyrDown(light, borderType=MIRROR), math.sqrt(radius * radius - 8) / 2, kernel)
-    return growing(small, light.shape)
+    small = halved(streamed(light))
+    return growing(opening(small, math.sqrt(radius * radius - 8) / 2, kernel), small.shape, light.shape)
 
 
 def layered_defocus(light: Light, disparity: Light, *, focus: float, reach: float, kernel: Kernel) -> Light:

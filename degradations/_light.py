@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Frame, Light
-from degradations._strips import ByRows, Work
+from degradations._strips import ByRows, FromCodes, Work, strips
 from storage.records import Image, Scene
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # Rec. 709 luminance of linear light
@@ -74,10 +74,13 @@ def _expand(frame: Frame, params: Any, scene: Scene) -> Frame | Work:
     and cannot be told from clipped ones, gain light, the same in each, so that clipping gives the clean image back
     within three codes. Where a channel is not clipped the colour is known: a pale sky would turn violet.
     """
-    if scene.image.max(initial=0) < NEARLY_WHITE:
+    image, gains = np.ascontiguousarray(scene.image), _gains(params.highlights)
+    if not any((image[rows] >= NEARLY_WHITE).any() for _, _, rows in strips(image.shape)):
         return frame
-    image = np.ascontiguousarray(scene.image)
-    return lambda light, rows, out: _brighten(light, image[rows], params.highlights, out)
+    return FromCodes(
+        go_on=lambda light, rows, out: _brighten(light, image[rows], gains, out),
+        begin=lambda codes, rows, out: _decode_bright(codes, gains, out),
+    )
 
 
 expand_highlights = ByRows(_expand, idle=lambda params: params.highlights == 0)
@@ -86,12 +89,24 @@ expand_highlights = ByRows(_expand, idle=lambda params: params.highlights == 0)
 def brightened(image: Image, highlights: float) -> Light:
     """Return the linear light of `image`, uint8 (H, W, 3), with highlights up to 1 + `highlights`."""
     out = np.empty(image.shape, np.float32)
-    _brighten(decode(image), np.ascontiguousarray(image), highlights, out)
+    _decode_bright(np.ascontiguousarray(image), _gains(highlights), out)
     return out
 
 
-def _brighten(light: Light, image: Image, highlights: float, out: Light) -> None:
+def _gains(highlights: float) -> Light:
+    """Return what lies beyond white in pixels whose least code is 0 to 255, float32 (256,)."""
+    return np.asarray(_OVER**3 * np.float32(highlights))
+
+
+def _brighten(light: Light, image: Image, gains: Light, out: Light) -> None:
     """Write `light` and what its clipped parts, told by `image`, hold beyond white to `out`, all (H, W, 3)."""
     from degradations.kernels import codes
 
-    codes.brighten(light.reshape(-1), image.reshape(-1), _OVER**3 * np.float32(highlights), out.reshape(-1))
+    codes.brighten(light.reshape(-1), image.reshape(-1), gains, out.reshape(-1))
+
+
+def _decode_bright(image: Image, gains: Light, out: Light) -> None:
+    """Write the light of `image`, and what its clipped parts hold beyond white, to `out`, both (H, W, 3)."""
+    from degradations.kernels import codes
+
+    codes.decode_bright(image.reshape(-1), _DECODE, gains, out.reshape(-1))

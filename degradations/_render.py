@@ -12,7 +12,7 @@ from degradations import load
 from degradations._contract import Degradation, Frame, Light, Part, Stage
 from degradations._light import decode, encode
 from degradations._recipes import params_of
-from degradations._strips import ByRows, Work, strips
+from degradations._strips import ByRows, FromCodes, Gathering, Stream, Work, strips, unread
 from storage.records import Image, Recipe, Scene
 
 
@@ -84,6 +84,8 @@ def render_params(scene: Scene, drawn: Sequence[tuple[Degradation, Any]]) -> Ren
 def _applied(progress: _Progress, part: Part, params: Any, scene: Scene) -> _Progress:
     if part.stage is Stage.CODEC:
         return replace(progress, frame=part.apply(progress.frame, params, scene))
+    if isinstance(part.apply, Gathering):
+        return progress if part.apply.idle(params) else _gathered(progress, part.apply, params, scene)
     if not isinstance(part.apply, ByRows):
         progress = _settled(progress, clean=True)
         return replace(progress, frame=part.apply(progress.frame, params, scene))
@@ -95,6 +97,13 @@ def _applied(progress: _Progress, part: Part, params: Any, scene: Scene) -> _Pro
     if isinstance(done, Frame):
         return replace(progress, frame=done)
     return replace(progress, waiting=(*progress.waiting, done))
+
+
+def _gathered(progress: _Progress, part: Gathering, params: Any, scene: Scene) -> _Progress:
+    """Return `progress` with what waits worked into `part`, whose work waits in its place."""
+    source = progress.frame.degraded
+    work = part.gather(Stream(source.shape, _worked(progress.waiting, source)), params, scene)
+    return replace(progress, frame=replace(progress.frame, degraded=unread(source.shape)), waiting=(work,))
 
 
 def _settled(progress: _Progress, *, clean: bool) -> _Progress:
@@ -143,18 +152,25 @@ def _worked(works: tuple[Work, ...], source: NDArray[Any], out: Light | None = N
 
     out: of the shape of `source`, to which all of it is written; without it a strip is gone with the next one.
     """
+    if source.dtype == np.uint8:
+        first = works[0] if works else None
+        works = (first.begin, *works[1:]) if isinstance(first, FromCodes) else (_decode, *works)
     _, _, tallest = next(strips(source.shape))
     room = np.empty((2, tallest.stop, *source.shape[1:]), np.float32)  # works read one half and write the other
     for _, _, rows in strips(source.shape):
-        part = source[rows]
-        light = decode(part, out=room[1, : len(part)]) if part.dtype == np.uint8 else part
+        light = source[rows]
         for turn, work in enumerate(works):
-            written = room[turn % 2, : len(part)]
+            written = room[turn % 2, : len(light)]
             if out is not None and turn == len(works) - 1:
                 written = out[rows]
             work(light, rows, written)
             light = written
         yield rows, light
+
+
+def _decode(codes: NDArray[Any], rows: slice, out: Light) -> None:
+    del rows
+    decode(codes, out=out)
 
 
 def _check_needs(degradation: Degradation, name: str, scene: Scene) -> None:

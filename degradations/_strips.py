@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from degradations._contract import Frame, Light
 from storage.records import Scene
@@ -18,6 +19,68 @@ PIXELS = 2**15  # in a strip: its light takes 384 KB
 
 Work = Callable[[Light, slice, Light], None]
 """work(light, rows, out) writes to `out` what becomes of `light`, some `rows` of the picture; they share no memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromCodes:
+    """Work that can also begin with codes, while nothing has changed the photograph.
+
+    go_on: the work on light. begin(codes, rows, out): writes to `out` the same of the decoded `codes`, uint8.
+    """
+
+    go_on: Work
+    begin: Callable[[NDArray[Any], slice, Light], None]
+
+    def __call__(self, light: Light, rows: slice, out: Light, /) -> None:
+        """Write to `out` what becomes of `light`."""
+        self.go_on(light, rows, out)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The light of a picture of `shape`, which comes once, strip by strip, from top to bottom.
+
+    strips: the rows and their light, which is gone with the next.
+    """
+
+    shape: tuple[int, ...]
+    strips: Iterator[tuple[slice, Light]]
+
+    def light(self) -> Light:
+        """Return all of the light."""
+        out = np.empty(self.shape, np.float32)
+        for rows, light in self.strips:
+            out[rows] = light
+        return out
+
+
+def streamed(light: Light) -> Stream:
+    """Return `light` strip by strip."""
+    return Stream(light.shape, ((rows, light[rows]) for _, _, rows in strips(light.shape)))
+
+
+def unread(shape: tuple[int, ...]) -> Light:
+    """Return light of `shape`, without memory of its own, in the place of light that work does not look at."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """A part whose rows depend on each other's light: it takes in all of it, and then works by rows.
+
+    gather(stream, params, scene) returns the work, which does not look at the light that it is given. idle(params):
+    whether there is none.
+    """
+
+    gather: Callable[[Stream, Any, Scene], Work]
+    idle: Callable[[Any], bool]
+
+    def __call__(self, frame: Frame, params: Any, scene: Scene, /) -> Frame:
+        """Return `frame` with the work done to all of its rows."""
+        if self.idle(params):
+            return frame
+        shape = frame.degraded.shape
+        return replace(frame, degraded=whole(self.gather(streamed(frame.degraded), params, scene), unread(shape)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +106,7 @@ class ByRows:
 
 def whole(work: Work, light: Light) -> Light:
     """Return what becomes of all of `light` by `work`."""
-    out = np.empty_like(light)
+    out = np.empty(light.shape, np.float32)
     for _, _, rows in strips(light.shape, pixels=3 * PIXELS // (light.shape[2] if light.ndim > 2 else 1)):
         work(light[rows], rows, out[rows])
     return out

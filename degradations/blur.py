@@ -16,22 +16,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from degradations._clips import exposed, speed
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
-from degradations._convolve import convolving, growing, moving, ready, softening
+from degradations._convolve import convolving, growing, halved, moving, ready, softening
 from degradations._defocus import layering, opening
-from degradations._light import expand_highlights, linear
+from degradations._light import expand_highlights
 from degradations._motion import Turn, camera_path, moving_object, path_length
 from degradations._pass import Interpolation, Pass
 from degradations._psf import aperture, bell, point_spread, ringing, trajectory
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
 from degradations._severity import path, pixels
-from degradations._strips import ByRows, Work, whole
+from degradations._strips import Gathering, Stream, Work, streamed
 from degradations._web import draw_passes, wear
 from storage.records import Scene
 
@@ -306,34 +305,33 @@ _DRAW: dict[str, Callable[[np.random.Generator, float, Scene], Cause]] = {
 }
 
 
-def _spread(frame: Frame, params: Blur, scene: Scene) -> Frame | Work:
-    """Spread the light of `frame` by the drawn cause.
+def _spread(stream: Stream, params: Blur, scene: Scene) -> Work:
+    """Spread the light of `stream` by the drawn cause.
 
     Raises ValueError if the annotation that the cause reads is absent.
     """
-    light, cause = linear(frame.degraded), params.motion
+    cause, shape = params.motion, stream.shape
     match cause:
-        case Still() | Chain():
-            return frame
         case Clip():
-            return replace(frame, degraded=exposed(_given(scene.frames, "frames"), cause.span, params.highlights))
+            return ready(exposed(_given(scene.frames, "frames"), cause.span, params.highlights))
         case ObjectMotion():
             inside = _given(scene.segments, "segments") == cause.segment
-            length = pixels(cause.length, light.shape)
-            return replace(frame, degraded=moving_object(light, inside, length, cause.angle))
+            return ready(moving_object(stream.light(), inside, pixels(cause.length, shape), cause.angle))
         case Rotation():
-            return replace(frame, degraded=camera_path(light, cause.turns))
+            return ready(camera_path(stream.light(), cause.turns))
         case Defocus():
-            return _defocusing(light, cause, scene)
+            return _defocusing(stream.light(), cause, scene)
         case Linear():
-            return moving(light, pixels(cause.length, light.shape), cause.angle)
+            return moving(stream.light(), pixels(cause.length, shape), cause.angle)
         case Shake():
-            return convolving(light, _shaken(cause, light.shape))
+            return convolving(stream.light(), _shaken(cause, shape))
         case Web():
-            return _softening(light, cause)
+            return _softening(stream, cause)
+        case Still() | Chain():
+            return ready(stream.light())
 
 
-spread = ByRows(_spread, idle=lambda params: isinstance(params.motion, Still | Chain), looks="degraded")
+spread = Gathering(_spread, idle=lambda params: isinstance(params.motion, Still | Chain))
 
 
 def _shaken(cause: Shake, shape: tuple[int, ...]) -> Light:
@@ -350,25 +348,26 @@ def _defocusing(light: Light, cause: Defocus, scene: Scene) -> Work:
     return layering(light, depth, focus=cause.focus, reach=pixels(cause.reach, light.shape), kernel=kernel)
 
 
-def _softening(light: Light, cause: Web) -> Work:
-    sigma = pixels(cause.sigma, light.shape)
+def _softening(stream: Stream, cause: Web) -> Work:
+    sigma = pixels(cause.sigma, stream.shape)
     if sigma < 1e-3:
-        return ready(light)  # the next pixel's share is below any float, and 0 would be divided by
+        return ready(stream.light())  # the next pixel's share is below any float, and 0 would be divided by
     if cause.kernel == "ringing":
-        return convolving(light, ringing(1.7 / sigma))  # halves the same frequency as the Gaussian
+        return convolving(stream.light(), ringing(1.7 / sigma))  # halves the same frequency as the Gaussian
     if cause.kernel == "gaussian" and cause.aspect == 1:
-        return softening(light, sigma)
-    return _belling(light, sigma * cause.aspect**0.5, sigma * cause.aspect**-0.5, cause)
+        return softening(stream, sigma)
+    return _belling(stream, sigma * cause.aspect**0.5, sigma * cause.aspect**-0.5, cause)
 
 
-def _belling(light: Light, along: float, across: float, cause: Web) -> Work:
-    """Spread `light` by `along` and `across` pixels RMS, on a reduced copy if both are wide (see `softening`)."""
-    if across * across < 5 or min(light.shape[:2]) < 32:
+def _belling(stream: Stream, along: float, across: float, cause: Web) -> Work:
+    """Spread light by `along` and `across` pixels RMS, on a reduced copy if both are wide (see `softening`)."""
+    if across * across < 5 or min(stream.shape[:2]) < 32:
         aspect, sigma = along / across, math.sqrt(along * across)
-        return convolving(light, bell(sigma, aspect, cause.angle, beta=cause.beta, plateau=cause.kernel == "plateau"))
+        kernel = bell(sigma, aspect, cause.angle, beta=cause.beta, plateau=cause.kernel == "plateau")
+        return convolving(stream.light(), kernel)
     long, short = (math.sqrt((spread * spread - 2) / 4) for spread in (along, across))
-    small = np.asarray(cv2.pyrDown(light))
-    return growing(whole(_belling(small, long, short, cause), small), light.shape)
+    small = halved(stream)
+    return growing(_belling(streamed(small), long, short, cause), small.shape, stream.shape)
 
 
 def _given(annotation: NDArray[Any] | None, name: str) -> NDArray[Any]:

@@ -27,3 +27,13 @@ def between(row: int, height: int, small: int) -> tuple[int, int, np.float32]:
     place = min(max(place, _ZERO), np.float32(small - 1))
     first = int(place)
     return first, min(first + 1, small - 1), place - np.float32(first)
+
+
+@inlined
+def mirrored(place: int, size: int) -> int:
+    """Return which of `size` pixels stands at `place`, if beyond the border the picture goes on as its mirror image."""
+    if 0 <= place < size:
+        return place
+    period = max(1, 2 * size - 2)
+    place = abs(place) % period
+    return min(place, period - place, size - 1)

@@ -28,6 +28,21 @@ def quantise(light: Light, out: NDArray[Any]) -> None:
         out[value] = np.int32((clipped(light[value]) * _STEPS + _NEAREST) - _NEAREST)
 
 
+@inlined
+def add_gains(codes: NDArray[np.uint8], gains: Light, out: Light) -> None:
+    """Add to each pixel of `out` (3 N,) the gain (256,), which rises, of the least of its `codes`."""
+    brightest = np.uint8(0)
+    for value in range(codes.size):
+        brightest = max(brightest, codes[value])
+    if gains[brightest] == _BLACK:  # nearly everywhere
+        return
+    for green in range(1, codes.size, 3):
+        gain = gains[min(codes[green - 1], codes[green], codes[green + 1])]
+        out[green - 1] += gain
+        out[green] += gain
+        out[green + 1] += gain
+
+
 @compiled("void(u1[::1], f4[::1], f4[::1])")
 def decode(codes: NDArray[np.uint8], table: Light, out: Light) -> None:
     """Write `table[codes]` to `out`, all (N,) but `table`, (256,)."""
@@ -84,14 +99,16 @@ def brighten(light: Light, codes: NDArray[np.uint8], gains: Light, out: Light) -
     """Write `light` (3 N,) to `out`, each pixel plus the gain (256,), which rises, of the least of its `codes`."""
     for start in range(0, light.size, _SPAN):
         seen, part, written = light[start : start + _SPAN], codes[start : start + _SPAN], out[start : start + _SPAN]
-        brightest = np.uint8(0)
         for value in range(seen.size):
             written[value] = seen[value]
-            brightest = max(brightest, part[value])
-        if gains[brightest] == _BLACK:  # nearly everywhere
-            continue
-        for green in range(1, part.size, 3):
-            gain = gains[min(part[green - 1], part[green], part[green + 1])]
-            written[green - 1] += gain
-            written[green] += gain
-            written[green + 1] += gain
+        add_gains(part, gains, written)
+
+
+@compiled("void(u1[::1], f4[::1], f4[::1], f4[::1])")
+def decode_bright(codes: NDArray[np.uint8], table: Light, gains: Light, out: Light) -> None:
+    """Write to `out` (3 N,) what `brighten` makes of what `decode` makes of `codes`."""
+    for start in range(0, codes.size, _SPAN):
+        part, written = codes[start : start + _SPAN], out[start : start + _SPAN]
+        for value in range(part.size):
+            written[value] = table[part[value]]
+        add_gains(part, gains, written)

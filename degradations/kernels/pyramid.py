@@ -1,0 +1,182 @@
+"""Pictures of half the size and back, by the cubic B-spline [1 4 6 4 1] / 16, as Burt and Adelson (1983) do.
+
+Rows are flat, (W C,). What is even and what is odd among their pixels is kept apart, so that loops run on neighbours.
+"""
+
+import numpy as np
+
+from degradations._compiled import compiled, inlined
+from degradations._contract import Light
+from degradations.kernels._rows import mirrored
+
+_SIX, _FOUR = np.float32(6), np.float32(4)
+_PIXEL, _EIGHTH, _HALF = np.float32(1 / 256), np.float32(1 / 8), np.float32(1 / 2)
+_BLOCK = 64  # columns that are blurred downwards together: their rows stay in the fastest cache
+
+
+@inlined
+def apart(row: Light, channels: int, out_even: Light, out_odd: Light) -> None:
+    """Write the even pixels of `row` to `out_even`, and the odd ones to `out_odd`."""
+    pairs = row.size // (2 * channels)
+    if channels == 3:
+        for pair in range(pairs):
+            out_even[3 * pair] = row[6 * pair]
+            out_even[3 * pair + 1] = row[6 * pair + 1]
+            out_even[3 * pair + 2] = row[6 * pair + 2]
+            out_odd[3 * pair] = row[6 * pair + 3]
+            out_odd[3 * pair + 1] = row[6 * pair + 4]
+            out_odd[3 * pair + 2] = row[6 * pair + 5]
+    else:
+        for pair in range(pairs):
+            for channel in range(channels):
+                out_even[channels * pair + channel] = row[2 * channels * pair + channel]
+                out_odd[channels * pair + channel] = row[channels * (2 * pair + 1) + channel]
+    for value in range(2 * channels * pairs, row.size):  # the last of an odd number of pixels is even
+        out_even[value - channels * pairs] = row[value]
+
+
+@inlined
+def together(even: Light, odd: Light, channels: int, out: Light) -> None:
+    """Write to the row `out` what `apart` makes `even` and `odd` of."""
+    pairs = out.size // (2 * channels)
+    if channels == 3:
+        for pair in range(pairs):
+            out[6 * pair] = even[3 * pair]
+            out[6 * pair + 1] = even[3 * pair + 1]
+            out[6 * pair + 2] = even[3 * pair + 2]
+            out[6 * pair + 3] = odd[3 * pair]
+            out[6 * pair + 4] = odd[3 * pair + 1]
+            out[6 * pair + 5] = odd[3 * pair + 2]
+    else:
+        for pair in range(pairs):
+            for channel in range(channels):
+                out[2 * channels * pair + channel] = even[channels * pair + channel]
+                out[channels * (2 * pair + 1) + channel] = odd[channels * pair + channel]
+    for value in range(2 * channels * pairs, out.size):
+        out[value] = even[value - channels * pairs]
+
+
+@inlined
+def complete(lines: Light, row: int, height: int, out: Light) -> None:
+    """Write `row` of `out` from the `lines` of the last eight of `height` rows."""
+    top, above = lines[mirrored(2 * row - 2, height) % 8], lines[mirrored(2 * row - 1, height) % 8]
+    bottom, below = lines[mirrored(2 * row + 2, height) % 8], lines[mirrored(2 * row + 1, height) % 8]
+    middle, written = lines[2 * row % 8], out[row]
+    for value in range(written.size):
+        near = above[value] + below[value]
+        written[value] = _SIX * middle[value] + _FOUR * near + (top[value] + bottom[value])
+
+
+@compiled("void(f4[:, ::1], i8, i8, i8, f4[:, ::1], f4[:, ::1])")
+def reduce(light: Light, channels: int, top: int, height: int, out_lines: Light, out: Light) -> None:
+    """Write what `light`, rows of (H, W C) from `top` on, completes of the picture of half the size, `out` (h, w C).
+
+    out_lines (8, w C): each row reduced across, at its number modulo 8; they are kept from one call to the next.
+    """
+    small, values = out.shape
+    pixels, room = light.shape[1] // channels, values + 2 * channels
+    even, odd = np.empty(room, np.float32), np.empty(room, np.float32)
+    before, middle, after = even[:values], even[channels : channels + values], even[2 * channels :]
+    left, right = odd[:values], odd[channels : channels + values]
+    for row in range(top, top + len(light)):
+        seen, line = light[row - top], out_lines[row % 8]
+        apart(seen, channels, middle, right)
+        for channel in range(channels):  # pixels -2, -1, W and W + 1 or, for an odd W, W + 1 and W
+            before[channel] = seen[mirrored(-2, pixels) * channels + channel]
+            left[channel] = seen[mirrored(-1, pixels) * channels + channel]
+            even[room - channels + channel] = seen[mirrored(pixels + pixels % 2, pixels) * channels + channel]
+            if pixels % 2:
+                odd[values + channel] = seen[mirrored(pixels, pixels) * channels + channel]
+        for value in range(values):
+            ends = before[value] + after[value]
+            line[value] = (_SIX * middle[value] + _FOUR * (left[value] + right[value]) + ends) * _PIXEL
+        if row % 2 == 0 and row > 0:
+            complete(out_lines, row // 2 - 1, height, out)
+        if row == height - 1:
+            complete(out_lines, small - 1, height, out)
+
+
+@inlined
+def widen(
+    above: Light, here: Light, below: Light, odd_row: int, channels: int, out_even: Light, out_odd: Light
+) -> None:
+    """Write the even and the odd pixels of a row of the picture of twice the size, from three of the small one.
+
+    odd_row: 1 for the row below `here`, 0 for the row of `here`.
+    """
+    values = here.size
+    line = np.empty(values + 2 * channels, np.float32)
+    before, middle, after = line[:values], line[channels : channels + values], line[2 * channels :]
+    if odd_row:
+        for value in range(values):
+            middle[value] = (here[value] + below[value]) * _HALF
+    else:
+        for value in range(values):
+            middle[value] = (_SIX * here[value] + (above[value] + below[value])) * _EIGHTH
+    for channel in range(channels):
+        line[channel] = middle[mirrored(-1, values // channels) * channels + channel]
+        after[values - channels + channel] = middle[values - channels + channel]
+    for value in range(values):
+        out_even[value] = (_SIX * middle[value] + (before[value] + after[value])) * _EIGHTH
+        out_odd[value] = (middle[value] + after[value]) * _HALF
+
+
+@compiled("void(f4[:, ::1], i8, i8, f4[:, ::1])")
+def enlarge(small: Light, channels: int, top: int, out: Light) -> None:
+    """Write to `out`, rows of (H, W C) from `top` on, what `small` (h, w C) becomes at about twice its size.
+
+    Where `small` ends the picture does; some of its rows will do if one beyond is among them.
+    """
+    rows, values = small.shape
+    even, odd = np.empty(values, np.float32), np.empty(values, np.float32)
+    for row in range(len(out)):
+        own = (top + row) // 2
+        above, below = small[mirrored(own - 1, rows)], small[min(own + 1, rows - 1)]
+        widen(above, small[own], below, (top + row) % 2, channels, even, odd)
+        together(even, odd, channels, out[row])
+
+
+@inlined
+def weighted(x: Light, step: int, taps: Light, out: Light) -> None:
+    """Write the sum of `taps` (8,), from the middle one on, times `x` at each place of `out` and to both sides of it.
+
+    x: begins 7 times `step` before `out`.
+    """
+    t0, t1, t2, t3, t4, t5, t6, t7 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5], taps[6], taps[7]
+    for value in range(out.size):
+        near = t1 * (x[value + 6 * step] + x[value + 8 * step]) + t2 * (x[value + 5 * step] + x[value + 9 * step])
+        more = t3 * (x[value + 4 * step] + x[value + 10 * step]) + t4 * (x[value + 3 * step] + x[value + 11 * step])
+        less = t5 * (x[value + 2 * step] + x[value + 12 * step]) + t6 * (x[value + step] + x[value + 13 * step])
+        ends = t7 * (x[value] + x[value + 14 * step])
+        out[value] = t0 * x[value + 7 * step] + near + more + less + ends
+
+
+@compiled("void(f4[:, ::1], i8, f4[::1], i8, f4[:, ::1])")
+def soften(light: Light, channels: int, taps: Light, top: int, out: Light) -> None:
+    """Write to `out`, some rows from `top` on, `light` (H, W C) blurred both ways by 15 symmetric taps.
+
+    taps (8,): from the middle one on.
+    """
+    height, values = light.shape
+    rows, pixels, margin = len(out), values // channels, 7 * channels
+    tall = np.empty((rows + 14) * _BLOCK, np.float32)
+    lines = np.empty((rows, values + 2 * margin), np.float32)
+    for left in range(0, values, _BLOCK):
+        right = min(left + _BLOCK, values)
+        for row in range(rows + 14):
+            seen, kept = light[mirrored(top + row - 7, height), left:right], tall[row * _BLOCK :]
+            for value in range(seen.size):
+                kept[value] = seen[value]
+        for row in range(rows):
+            weighted(tall[row * _BLOCK :], _BLOCK, taps, lines[row, margin + left : margin + right])
+    for row in range(rows):
+        line = lines[row]
+        for pixel in range(7):
+            before, beyond = mirrored(pixel - 7, pixels) + 7, mirrored(pixels + pixel, pixels) + 7
+            for channel in range(channels):
+                line[pixel * channels + channel] = line[before * channels + channel]
+                line[margin + values + pixel * channels + channel] = line[beyond * channels + channel]
+        if channels == 3:
+            weighted(line, 3, taps, out[row])  # a step that is known becomes one loop over vectors
+        else:
+            weighted(line, channels, taps, out[row])
