@@ -56,12 +56,12 @@ def logarithmic(missed: Missed) -> Tensor:
     what was cut counts besides, or faint degradations, to which little is owed, would pay for strong ones: that to its
     tone, the means of tokens, and less that to its detail.
     """
-    error_B = missed.sigma_B.square() * missed.errors
-    tone_B = missed.sigma_B.square() * _of_tone(missed.velocity_BTC, missed.planes)
-    lacking_BTC = missed.reference_BTC - missed.clean_BTC
-    before_B, tone_before_B = lacking_BTC.square().mean(dim=(1, 2)), _of_tone(lacking_BTC, missed.planes)
-    harm_B = TONE_HARM * _harm(tone_B, tone_before_B) + DETAIL_HARM * _harm(error_B - tone_B, before_B - tone_before_B)
-    return torch.log(error_B + SPARED * missed.distance_B + LEAST) + harm_B
+    share_B = missed.sigma_B.square()  # of the error of a velocity, that of the clean image
+    after = _tone_and_detail(missed.velocity_BTC, missed.planes)
+    before = _tone_and_detail(missed.reference_BTC - missed.clean_BTC, missed.planes)
+    of_tone_B, of_detail_B = (_harm(share_B * one_B, other_B) for one_B, other_B in zip(after, before, strict=True))
+    harm_B = TONE_HARM * of_tone_B + DETAIL_HARM * of_detail_B
+    return torch.log(share_B * missed.errors + SPARED * missed.distance_B + LEAST) + harm_B
 
 
 def _harm(after_B: Tensor, before_B: Tensor) -> Tensor:
@@ -69,9 +69,10 @@ def _harm(after_B: Tensor, before_B: Tensor) -> Tensor:
     return torch.log((after_B + UNSEEN) / (before_B + UNSEEN)).clamp_min(0)
 
 
-def _of_tone(difference_BTC: Tensor, planes: int) -> Tensor:
-    """Return the mean squares (B,) of the tokens' means in each plane."""
-    return rearrange(difference_BTC, "B T (K P) -> B T K P", K=planes).mean(dim=3).square().mean(dim=(1, 2))
+def _tone_and_detail(difference_BTC: Tensor, planes: int) -> tuple[Tensor, Tensor]:
+    """Return the mean squares (B,) of the tokens' means in each plane, and of what differs from those."""
+    pixels = rearrange(difference_BTC, "B T (K P) -> B T K P", K=planes)
+    return pixels.mean(dim=3).square().mean(dim=(1, 2)), pixels.var(dim=3, correction=0).mean(dim=(1, 2))
 
 
 COUNTED: dict[Weighting, Callable[[Missed], Tensor]] = {
