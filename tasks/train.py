@@ -78,8 +78,7 @@ def run(
     device = "cpu" if options.run.device == "cpu" else f"cuda:{ranks.local}"
     compute = torch.bfloat16 if options.model.compute == "bf16" else torch.float32
     sharded = ranks.world > 1 or compute != options.optimizer.dtype
-    if sharded:
-        _check_sharded(options)
+    _check_optimizer(options, sharded=sharded)
     with _group(ranks, options.run.device, wanted=sharded):
         start = open_start(options.model, seed=options.seed, dtype=options.optimizer.dtype, device=device)
         layout = Layout(checkpointed=options.model.checkpointed, compiled=options.model.compiled, compute=compute)
@@ -118,11 +117,11 @@ def run(
     return outcome(options)
 
 
-def _check_sharded(options: Options) -> None:
-    """Raise SettingsError for an optimizer that needs its weights whole."""
-    if options.optimizer.kind == "muon":
+def _check_optimizer(options: Options, *, sharded: bool) -> None:
+    """Raise SettingsError for an optimizer that needs weights whole which are sharded."""
+    if sharded and options.optimizer.kind == "muon":
         raise SettingsError("muon needs matrices whole: one rank that computes in fp32 or mixed; else choose adamw")
-    if (options.optimizer.weights, options.optimizer.states) == ("bf16-stochastic", "8bit"):
+    if sharded and (options.optimizer.weights, options.optimizer.states) == ("bf16-stochastic", "8bit"):
         raise SettingsError(
             "torchao cannot round sharded bf16-stochastic weights with 8bit states; "
             "choose fp32 weights, fp32 states, or one rank that computes in bf16"
@@ -130,7 +129,11 @@ def _check_sharded(options: Options) -> None:
 
 
 def check(options: Options) -> None:
-    """Raise what every rank would: SettingsError or ShardError when data are missing, broken or not those of before."""
+    """Raise what every rank would: SettingsError or ShardError when data are missing, broken or not those of before.
+
+    Nor may the optimizer be one that cannot be shared out among several ranks.
+    """
+    _check_optimizer(options, sharded=options.run.workers > 1)
     data, checkpoints = data_of(options), states.found(Path(options.output) / CHECKPOINTS)
     if checkpoints:
         states.check_begun(checkpoints[-1], states.remembered(checkpoints[-1]), options.begun(data.train))

@@ -3,14 +3,17 @@
 # ruff: noqa: E402  # without torch these tests are skipped before anything that needs it is imported
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
+from flows.training_settings import parse_training
 from storage.errors import PairForgeError, SettingsError, ShardError
 from storage.samples import decode_image
+from tasks.train import check
 from tests.small_training import dataset, lines, settings, train, train_apart, weights
 from training.loop import states
 from training.loop.trainer import Hooks
@@ -172,6 +175,13 @@ def test_muon_is_for_one_rank(root):
     content = settings(root, "muon-bf16", model={"compute": "bf16"}, optimizer={"kind": "muon"})
     with pytest.raises(SettingsError, match="muon needs matrices whole"):
         train(content)
+
+
+def test_muon_on_several_ranks_is_refused_before_they_start(root):
+    content = settings(root, "muon-ranks", optimizer={"kind": "muon"}, run={"workers": 2})
+    options = parse_training(content, origin="a test", base=Path.cwd())
+    with pytest.raises(SettingsError, match="muon needs matrices whole"):
+        check(options)
 
 
 def test_bfloat16_weights_with_eight_bit_moments_are_for_one_rank(root):
