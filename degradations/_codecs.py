@@ -25,7 +25,7 @@ HALVING: dict[Subsampling, tuple[int, int]] = {"4:4:4": (1, 1), "4:2:2": (1, 2),
 def version(codec: Codec) -> str:
     """Return what makes the bytes of `codec`, and its version; raises ValueError if this Pillow lacks it."""
     if codec == "video":
-        return "video 1"
+        return "video 2"
     if codec == "jpeg":
         return "jpeg 1 (libjpeg-turbo's arithmetic)"
     found = features.version_module(codec)

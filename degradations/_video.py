@@ -3,7 +3,8 @@
 After H.264 (ITU-T H.264) and H.265 (ITU-T H.265): BT.709 in limited range, 4:2:0, transforms of 4, 8 or 16 pixels
 chosen per 16 x 16 block by rate and distortion, uniform quantiser with dead zone whose step doubles every 6 QP, and a
 filter across block edges weaker than the step. Prediction is left out: it changes what the bits cost, hardly what is
-lost. All sums are of integers small enough to be exact in float32, so the bytes are the same on every machine.
+lost, but for the mean of a block, which is therefore rounded to the nearest step. All sums are of integers small
+enough to be exact in float32, so the bytes are the same on every machine.
 """
 
 import math
@@ -20,6 +21,7 @@ SIZES = (4, 8, 16)
 BLOCK = 16
 _COSINES = (91, 90, 89, 87, 83, 80, 75, 70, 64, 57, 50, 43, 36, 25, 18, 9, 0)  # of k pi / 32, as H.265 rounds them
 DEAD_ZONE = 1 / 3  # rounding offset of H.264's intra blocks: values below 2/3 of a step become 0
+NEAREST = 1 / 2  # that of a block's mean: a codec's dead zone draws it to what it predicts, not to grey
 
 # BT.709 to limited-range Y'CbCr, in 8-bit codes.
 _RGB_TO_YCC = (
@@ -81,7 +83,9 @@ def _quantised(plane: Light, size: int, step: float) -> tuple[Light, Light]:
     rows = _shifted(_along_rows(plane, transform), stage)
     coefficients = _shifted(_along_columns(rows, transform), stage + 7)
     unit = np.float32(step * 128 / size)  # the transforms have a gain of 128 / size
-    sizes = np.floor(np.abs(coefficients) / unit + np.float32(DEAD_ZONE))
+    rounding = np.full_like(plane, DEAD_ZONE)
+    rounding[::size, ::size] = NEAREST
+    sizes = np.floor(np.abs(coefficients) / unit + rounding)
     bits = 2 * np.log2(1 + sizes) + (sizes > 0)  # about what an exponential-Golomb code spends
     back = _shifted(_along_columns(np.rint(np.copysign(sizes, coefficients) * unit), transform.T), 7)
     decoded = _shifted(_along_rows(back, transform.T), 12)

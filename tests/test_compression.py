@@ -287,3 +287,14 @@ def test_video_takes_small_transforms_where_there_is_detail_and_large_ones_where
     costs = np.stack([_video._cost(plane, decoded, bits, 20.0) for decoded, bits in tried])
     assert _video.SIZES[int(np.argmin(costs[:, 0, 0]))] == 4
     assert _video.SIZES[int(np.argmin(costs[:, 1, 1]))] == 16
+
+
+def test_video_draws_no_block_to_grey() -> None:
+    """The mean of flat blocks is rounded to the nearest step, so on the whole colours stay as strong as they are."""
+    step, size = 45.0, 16
+    means = np.linspace(0, 12, 512).astype(np.float32)
+    plane = np.kron(means[None], np.ones((size, size), np.float32))
+    decoded, _ = _video._quantised(plane, size, step)
+    found = decoded[size // 2, size // 2 :: size]
+    assert np.abs(found - means).max() <= step / size / 2 + 1
+    assert abs(float(np.mean(found - means))) < 0.1
