@@ -20,6 +20,7 @@ from storage.records import Image
 Codec = Literal["jpeg", "webp", "avif", "video"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 HALVING: dict[Subsampling, tuple[int, int]] = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}  # rows, columns
+_SLOPE = (np.add.outer(np.arange(8), np.arange(8)) + 1) / 4.0  # of frequency, 1 where tables have their middle
 
 
 def version(codec: Codec) -> str:
@@ -47,7 +48,7 @@ def jpeg(
 
     tilt, table_seed: as `tables`; 0 and 0 are the standard tables. before: as `coded`.
     """
-    steps = np.stack(tables(quality, tilt=tilt, table_seed=table_seed)).reshape(2, 64).astype(np.int32)
+    steps = tables(quality, tilt=tilt, table_seed=table_seed).reshape(2, 64)
     return coded(image, steps, halving=HALVING[subsampling], before=before)
 
 
@@ -61,22 +62,18 @@ def avif(image: Image, *, quality: int, subsampling: Subsampling) -> Image:
     return _through(image, "AVIF", quality=quality, speed=10, subsampling=subsampling, max_threads=1)
 
 
-def tables(quality: int, *, tilt: float, table_seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the luma and the chroma quantisation steps, (8, 8), of `quality` 1 to 100.
+def tables(quality: int, *, tilt: float, table_seed: int) -> NDArray[np.int32]:
+    """Return the quantisation steps of luma and of chroma, (2, 8, 8), of `quality` 1 to 100.
 
     tilt: exponent by which steps grow with frequency beyond the standard, below 0 as in cameras' flatter tables.
     table_seed: of a factor exp(N(0, 0.15)) on each step, 0 none.
     """
-    scale = percent(quality) / 100
-    row, column = np.mgrid[:8, :8]
-    slope = ((row + column + 1) / 4.0) ** tilt
-    made = []
-    for index, standard in enumerate(STANDARD):
-        steps = standard * scale * slope
-        if table_seed:
-            steps = steps * np.exp(0.15 * gaussian_field((8, 8), table_seed, stream=index))
-        made.append(np.clip(np.floor(steps + 0.5), 1, 255).astype(np.int64))
-    return made[0], made[1]
+    steps = STANDARD * (percent(quality) / 100)
+    if tilt:
+        steps = steps * _SLOPE**tilt
+    if table_seed:
+        steps = steps * np.exp(0.15 * np.stack([gaussian_field((8, 8), table_seed, stream=index) for index in (0, 1)]))
+    return np.clip(np.floor(steps + 0.5), 1, 255).astype(np.int32)
 
 
 def _through(image: Image, form: str, **settings: object) -> Image:

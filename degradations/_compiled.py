@@ -15,7 +15,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import numba
 
@@ -55,15 +55,19 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     return piece
 
 
-def inlined_int32(function: Callable[P, R]) -> Callable[P, R]:
-    """Return `function` of whole numbers as a piece of kernels in which every variable is int32.
+def inlined_in(kind: Literal["int32", "uint16"]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return the decorator that makes a function of whole numbers a piece of kernels whose variables are all `kind`.
 
     numba alone widens a sum of two int32 to int64, of which a vector holds half as many.
     """
-    code = function.__code__
-    kinds = dict.fromkeys(code.co_varnames[code.co_argcount :], numba.int32)
-    piece: Callable[P, R] = numba.njit(function, error_model="numpy", locals=kinds)
-    return piece
+
+    def inline(function: Callable[P, R]) -> Callable[P, R]:
+        code = function.__code__
+        kinds = dict.fromkeys(code.co_varnames[code.co_argcount :], getattr(numba, kind))
+        piece: Callable[P, R] = numba.njit(function, error_model="numpy", locals=kinds)
+        return piece
+
+    return inline
 
 
 def kept_in() -> Path | None:

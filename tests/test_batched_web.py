@@ -86,7 +86,7 @@ def test_jpeg_is_that_of_libjpeg_at_every_size_and_quality() -> None:
 
 def test_jpeg_takes_makers_tables() -> None:
     image = crop(40, 56, 0)
-    steps = np.stack(tables(40, tilt=-0.3, table_seed=9)).astype(np.int32)[None]
+    steps = tables(40, tilt=-0.3, table_seed=9)[None]
     plane = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.int32))
     made = jpeg(plane, [(40, 56)], torch.from_numpy(steps), "4:2:0").numpy()[0, :, :40, :56].transpose(1, 2, 0)
     expected = of_pillow(image, quality=40, subsampling="4:2:0", tilt=-0.3, table_seed=9)

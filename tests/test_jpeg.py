@@ -114,7 +114,7 @@ def test_a_read_only_view_is_coded_and_left_as_it_is() -> None:
 
 def test_blocks_do_not_depend_on_each_other_but_for_chroma_between_them() -> None:
     image = picture("photograph", 64, 64)
-    steps = np.stack(tables(30, tilt=0.0, table_seed=0)).reshape(2, 64).astype(np.int32)
+    steps = tables(30, tilt=0.0, table_seed=0).reshape(2, 64)
     whole = coded(image, steps, halving=HALVING["4:4:4"], before=(0, 0))
     for top, left in ((0, 0), (8, 40), (56, 16)):
         block = np.ascontiguousarray(image[top : top + 8, left : left + 8])

@@ -1,55 +1,52 @@
-"""Chroma at half its width, and back, row by row, as libjpeg rounds it."""
-
-from typing import Any
+"""Chroma at half its width, and back, row by row, as libjpeg rounds it. All sums are below 2^12."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import inlined, inlined_int32
+from degradations._compiled import inlined, inlined_in
 
 Codes = NDArray[np.uint8]
+Sums = NDArray[np.uint16]
 
 
-@inlined_int32
-def mean(a: np.int32, b: np.int32, c: np.int32, d: np.int32, bias: int) -> np.int32:
-    """Return the mean of four codes, rounded by `bias` quarters."""
-    total = a + b + c + d + bias
-    return np.int32(total >> 2)
+@inlined_in("uint16")
+def mean(a: np.uint8, b: np.uint8, c: np.uint8, d: np.uint8, rounding: np.uint16) -> np.uint16:
+    """Return the mean of four codes, rounded by `rounding` quarters."""
+    total = a + b + c + d + rounding
+    return np.uint16(total >> 2)
 
 
-@inlined_int32
-def nearer(here: np.int32, there: np.int32, rounding: int) -> np.int32:
-    """Return the code three quarters on the way from `there` to `here`, both four times codes."""
-    raised = 3 * here + there + rounding
-    return np.int32(raised >> 4)
+@inlined_in("uint16")
+def nearer(here: np.uint16, there: np.uint16, rounding: int) -> np.uint16:
+    """Return the code a quarter of the way from `here` to `there`, both four times codes, rounded by sixteenths."""
+    total = 3 * here + there + rounding
+    return np.uint16(total >> 4)
 
 
 @inlined
-def halved(upper: Codes, lower: Codes, even: int, odd: int, out: Codes) -> None:
-    """Write the means of pairs of `upper` and of `lower` (2 w,) to `out` (w,), rounded by `even` and `odd` in turn."""
+def halved(upper: Codes, lower: Codes, rounding: Sums, out: Codes) -> None:
+    """Write the means of pairs of `upper` and of `lower` (2 w,), rounded by `rounding` (w,), to `out` (w,)."""
     for column in range(out.size):
-        a, b = np.int32(upper[2 * column]), np.int32(upper[2 * column + 1])
-        c, d = np.int32(lower[2 * column]), np.int32(lower[2 * column + 1])
-        out[column] = mean(a, b, c, d, odd if column & 1 else even)
+        a, b, c, d = upper[2 * column], upper[2 * column + 1], lower[2 * column], lower[2 * column + 1]
+        out[column] = mean(a, b, c, d, rounding[column])
 
 
 @inlined
-def between_rows(near: Codes, far: Codes, out: NDArray[Any]) -> None:
+def between_rows(near: Codes, far: Codes, out: Sums) -> None:
     """Write 3 `near` + `far`, both at least (w,), to `out` (w + 2,), and what is at its ends once more."""
     width = out.size - 2
     inner = out[1:]
     for column in range(width):
-        inner[column] = 3 * np.int32(near[column]) + np.int32(far[column])
+        inner[column] = 3 * near[column] + far[column]
     out[0], out[width + 1] = out[1], out[width]
 
 
 @inlined
-def doubled(sums: NDArray[Any], even: int, odd: int, out: Codes) -> None:
+def doubled(sums: Sums, even: int, odd: int, out: Codes) -> None:
     """Write to `out` (2 w,) what lies between `sums` (w + 2,), four times codes: 3 : 1, rounded by `even` and `odd`."""
     for column in range(sums.size - 2):
-        left, here, right = np.int32(sums[column]), np.int32(sums[column + 1]), np.int32(sums[column + 2])
-        out[2 * column] = nearer(here, left, even)
-        out[2 * column + 1] = nearer(here, right, odd)
+        out[2 * column] = nearer(sums[column + 1], sums[column], even)
+        out[2 * column + 1] = nearer(sums[column + 1], sums[column + 2], odd)
 
 
 @inlined

@@ -7,7 +7,7 @@ bits make the block again.
 
 import numpy as np
 
-from degradations._compiled import inlined_int32
+from degradations._compiled import inlined_in
 
 Eight = tuple[np.int32, np.int32, np.int32, np.int32, np.int32, np.int32, np.int32, np.int32]
 
@@ -16,14 +16,14 @@ _C0298, _C0390, _C0541, _C0765, _C0899, _C1175 = 2446, 3196, 4433, 6270, 7373, 9
 _C1501, _C1847, _C1961, _C2053, _C2562, _C3072 = 12299, 15137, 16069, 16819, 20995, 25172
 
 
-@inlined_int32
+@inlined_in("int32")
 def rounded(value: np.int32, bits: int) -> np.int32:
     """Return `value` over 2^bits, rounded half up."""
     raised = value + (1 << (bits - 1))
     return np.int32(raised >> bits)
 
 
-@inlined_int32
+@inlined_in("int32")
 def forward(values: Eight, bits: int) -> Eight:
     """Return the coefficients of eight `values`."""
     x0, x1, x2, x3, x4, x5, x6, x7 = values
@@ -46,7 +46,7 @@ def forward(values: Eight, bits: int) -> Eight:
     )
 
 
-@inlined_int32
+@inlined_in("int32")
 def inverse(coefficients: Eight, bits: int) -> Eight:
     """Return the eight values that have these `coefficients`."""
     c0, c1, c2, c3, c4, c5, c6, c7 = coefficients
@@ -69,7 +69,7 @@ def inverse(coefficients: Eight, bits: int) -> Eight:
     )
 
 
-@inlined_int32
+@inlined_in("int32")
 def turned(a: np.int32, b: np.int32, c: np.int32, d: np.int32) -> tuple[np.int32, np.int32, np.int32, np.int32]:
     """Return the odd half, which is the same both ways: the rotations of a, d and of b, c with what they share."""
     z1, z2, z3, z4 = (a + d) * -_C0899, (b + c) * -_C2562, a + c, b + d

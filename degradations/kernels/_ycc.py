@@ -1,12 +1,12 @@
 """Colour as JPEG has it (JFIF: luma and two chromas of 8 bits), row by row, as libjpeg rounds it: in 2^-16ths.
 
-Weights of more than 15 bits are written as two: a product of two 16-bit numbers is one instruction of a vector.
+The weights are those of differences of colours, in 15 bits: a product of 16-bit numbers is one instruction of a vector.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import inlined, inlined_int32
+from degradations._compiled import inlined, inlined_in
 
 Codes = NDArray[np.uint8]
 
@@ -15,35 +15,35 @@ _BLACK, _WHITE = np.int32(0), np.int32(255)
 _MIDDLE = (_GREY << 16) + _HALF - 1
 
 
-@inlined_int32
+@inlined_in("int32")
 def luma_of(red: np.int32, green: np.int32, blue: np.int32) -> np.int32:
-    """Return luma."""
-    total = 19595 * red + 19235 * (2 * green) + 7471 * blue + _HALF
+    """Return G + 0.299 (R - G) + 0.114 (B - G)."""
+    total = 19595 * (red - green) + 7471 * (blue - green) + (green << 16) + _HALF
     return np.int32(total >> 16)
 
 
-@inlined_int32
+@inlined_in("int32")
 def blueness_of(red: np.int32, green: np.int32, blue: np.int32) -> np.int32:
-    """Return Cb."""
-    total = 16384 * (2 * blue) - 11059 * red - 21709 * green + _MIDDLE
+    """Return Cb, 0.169 (B - R) + 0.331 (B - G)."""
+    total = 11059 * (blue - red) + 21709 * (blue - green) + _MIDDLE
     return np.int32(total >> 16)
 
 
-@inlined_int32
+@inlined_in("int32")
 def redness_of(red: np.int32, green: np.int32, blue: np.int32) -> np.int32:
-    """Return Cr."""
-    total = 16384 * (2 * red) - 27439 * green - 5329 * blue + _MIDDLE
+    """Return Cr, 0.419 (R - G) + 0.081 (R - B)."""
+    total = 27439 * (red - green) + 5329 * (red - blue) + _MIDDLE
     return np.int32(total >> 16)
 
 
-@inlined_int32
+@inlined_in("int32")
 def limited(value: np.int32) -> np.int32:
     """Return `value` within [0, 255]."""
     positive = max(value, _BLACK)
     return min(positive, _WHITE)
 
 
-@inlined_int32
+@inlined_in("int32")
 def red_of(luma: np.int32, redness: np.int32) -> np.int32:
     """Return luma + 1.402 Cr."""
     share = 26345 * redness + _HALF
@@ -51,7 +51,7 @@ def red_of(luma: np.int32, redness: np.int32) -> np.int32:
     return limited(red)
 
 
-@inlined_int32
+@inlined_in("int32")
 def green_of(luma: np.int32, blueness: np.int32, redness: np.int32) -> np.int32:
     """Return luma - 0.344 Cb - 0.714 Cr."""
     share = 18734 * redness - 22554 * blueness + _HALF
@@ -59,7 +59,7 @@ def green_of(luma: np.int32, blueness: np.int32, redness: np.int32) -> np.int32:
     return limited(green)
 
 
-@inlined_int32
+@inlined_in("int32")
 def blue_of(luma: np.int32, blueness: np.int32) -> np.int32:
     """Return luma + 1.772 Cb."""
     share = _HALF - 14942 * blueness

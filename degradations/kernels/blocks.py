@@ -7,7 +7,7 @@ every step is a loop over blocks, which vectors do, and a tile stays in the fast
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined, inlined_int32
+from degradations._compiled import compiled, inlined, inlined_in
 from degradations.kernels._cosines import Eight, forward, inverse
 
 Codes = NDArray[np.uint8]
@@ -20,7 +20,7 @@ _BITS = 19  # of reciprocals
 _GREY, _BLACK, _WHITE = np.int32(128), np.int32(0), np.int32(255)
 
 
-@inlined_int32
+@inlined_in("int32")
 def quantised(value: np.int32, step: np.int32, reciprocal: np.int32) -> np.int32:
     """Return the multiple of `step`, 1 to 255, that is nearest to an eighth of `value`, up to 2^13; ties go outwards.
 
@@ -36,13 +36,13 @@ def quantised(value: np.int32, step: np.int32, reciprocal: np.int32) -> np.int32
     return np.int32(nearest if value >= 0 else mirrored)
 
 
-@inlined_int32
+@inlined_in("int32")
 def darkened(code: np.uint8) -> np.int32:
     """Return `code` as it is transformed: 0 for grey."""
     return np.int32(code - _GREY)
 
 
-@inlined_int32
+@inlined_in("int32")
 def lightened(value: np.int32) -> np.int32:
     """Return the code of `value`, which is 0 for grey."""
     raised = value + _GREY

@@ -38,7 +38,9 @@ def split(image: Codes, halving: Pair, before: Pair, out_luma: Codes, out_chroma
     down, across = halving
     top, left = before
     bottom, right = top + image.shape[0], left + image.shape[1]
-    full = np.empty((2, 2, out_luma.shape[1]), np.uint8)
+    full, rounding = np.empty((2, 2, out_luma.shape[1]), np.uint8), np.empty(out_chroma.shape[2], np.uint16)
+    for column in range(rounding.size):
+        rounding[column] = 2 if column % 2 else down - 1
     for row in range(bottom):
         turn = row % down
         luma, blue, red = out_luma[row], full[turn, 0], full[turn, 1]
@@ -49,8 +51,8 @@ def split(image: Codes, halving: Pair, before: Pair, out_luma: Codes, out_chroma
         widen(blue, left, right)
         widen(red, left, right)
         if across == 2 and (turn == down - 1 or row == bottom - 1):
-            halved(full[0, 0], blue, down - 1, 2, out_chroma[0, row // down])
-            halved(full[0, 1], red, down - 1, 2, out_chroma[1, row // down])
+            halved(full[0, 0], blue, rounding, out_chroma[0, row // down])
+            halved(full[0, 1], red, rounding, out_chroma[1, row // down])
     lengthen(out_luma, bottom)
     lengthen(out_chroma[0], -(-bottom // down))
     lengthen(out_chroma[1], -(-bottom // down))
@@ -63,7 +65,7 @@ def join(luma: Codes, chroma: Codes, halving: Pair, before: Pair, out: Codes) ->
     top, left = before
     bottom, right = top + out.shape[0], left + out.shape[1]
     height, width = -(-bottom // down), -(-right // across)  # of chroma, without what repeats its border
-    full, sums = np.empty((2, luma.shape[1]), np.uint8), np.empty(width + 2, np.int32)
+    full, sums = np.empty((2, luma.shape[1]), np.uint8), np.empty(width + 2, np.uint16)
     even, odd = (8, 7) if down == 2 else (4, 8)
     for row in range(top, bottom):
         near = row // down
