@@ -235,22 +235,9 @@ def doublings(length: float, angle: float) -> tuple[Light, list[tuple[NDArray[np
 
 def _doubling(light: Light, start: NDArray[np.float64], step: NDArray[np.float64]) -> Work:
     """Return the work that writes the mean of `light` moved by `start`, whole pixels, and by `start + step`."""
-    pair = splat(np.array([start, start + step]), centre=start + step / 2)
-    if _tight(pair)[2].size <= DIRECT:
-        return convolving(light, pair)
-    (top, left), end = -start.astype(int), -(start + step)
-    corner = np.floor(end).astype(int)
-    part = end - corner
-    quad = np.outer((1 - part[0], part[0]), (1 - part[1], part[1])).astype(np.float32) / 2
-    reach = int(np.abs([*start, *corner]).max()) + 1
+    from degradations.kernels.motion import double
 
-    def double(_: Light, rows: slice, out: Light) -> None:
-        height, width = out.shape[:2]
-        window = _window(light, rows.start, height, reach)
-        above, before = reach + corner[0], reach + corner[1]
-        view = window[above : above + height + 1, before : before + width + 1]
-        moved = cv2.filter2D(view, -1, quad, anchor=(0, 0), borderType=MIRROR)[:height, :width]
-        kept = window[reach + top : reach + top + height, reach + left : reach + left + width]
-        cv2.scaleAdd(kept, 0.5, moved, dst=out)
-
-    return double
+    flat, channels = _flat(light)
+    corner = np.floor(start + step)
+    part, near, far = (start + step - corner).astype(np.float32), start.astype(np.int64), corner.astype(np.int64)
+    return lambda _, rows, out: double(flat, channels, near, far, part, rows.start, _flat(out)[0])

@@ -26,18 +26,22 @@ def extents(signed: Light, lowest: float, step: float, out: NDArray[np.int64]) -
             out[layer, 3] = max(out[layer, 3], column)
 
 
-@compiled("void(f4[:, ::1], f4[:, ::1], f4, f4, i8, i8, f4[:, ::1])")
-def cut(plane: Light, signed: Light, centre: float, step: float, top: int, left: int, out: Light) -> None:
-    """Write what of `plane` (H, W) belongs to the layer at `centre` to `out`, (h, w) of it from `top`, `left` on.
+@compiled("void(f4[:, :, ::1], f4[:, ::1], f4, f4, i8, i8, f4[:, :, ::1])")
+def cut(light: Light, signed: Light, centre: float, step: float, top: int, left: int, out: Light) -> None:
+    """Write what of `light` (H, W, 3) belongs to the layer at `centre` to `out` (4, h, w), from `top`, `left` on.
 
-    That is its part max(1 - |s - centre| / step, 0), s = `signed` (H, W).
+    That is its part max(1 - |s - centre| / step, 0), s = `signed` (H, W), which is the fourth of `out`.
     """
-    rows, columns = out.shape
+    _, rows, columns = out.shape
     per_step = _ONE / step
     for row in range(rows):
-        s, seen, written = signed[top + row, left:], plane[top + row, left:], out[row]
+        s, seen, hat = signed[top + row, left:], light[top + row, left:].reshape(-1), out[3, row]
         for column in range(columns):
-            written[column] = seen[column] * max(_ONE - abs(s[column] - centre) * per_step, _ZERO)
+            hat[column] = max(_ONE - abs(s[column] - centre) * per_step, _ZERO)
+        for channel in range(3):
+            own, written = seen[channel:], out[channel, row]
+            for column in range(columns):
+                written[column] = own[3 * column] * hat[column]
 
 
 @compiled("void(f4[:, ::1], f4[:, ::1], i8, i8, f4[:, ::1])")

@@ -26,6 +26,10 @@ def apart(row: Light, channels: int, out_even: Light, out_odd: Light) -> None:
             out_odd[3 * pair] = row[6 * pair + 3]
             out_odd[3 * pair + 1] = row[6 * pair + 4]
             out_odd[3 * pair + 2] = row[6 * pair + 5]
+    elif channels == 1:
+        for pair in range(pairs):
+            out_even[pair] = row[2 * pair]
+            out_odd[pair] = row[2 * pair + 1]
     else:
         for pair in range(pairs):
             for channel in range(channels):
@@ -47,6 +51,10 @@ def together(even: Light, odd: Light, channels: int, out: Light) -> None:
             out[6 * pair + 3] = odd[3 * pair]
             out[6 * pair + 4] = odd[3 * pair + 1]
             out[6 * pair + 5] = odd[3 * pair + 2]
+    elif channels == 1:
+        for pair in range(pairs):
+            out[2 * pair] = even[pair]
+            out[2 * pair + 1] = odd[pair]
     else:
         for pair in range(pairs):
             for channel in range(channels):
