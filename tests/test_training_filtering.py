@@ -37,7 +37,7 @@ def gates(image, detail=None, tone=None):
     return torch.cat([cells.flatten(), curves.flatten()]).expand(1, tokens, GATES)
 
 
-def filtered(image, strength=1.0, **said):
+def filtered(image, strength=(1.0, 1.0), **said):
     measured = filtering.measured(image, torch.from_numpy(glance(coded(image)))[None], PATCH)
     return filtering.filtered(measured, gates(image, **said), torch.tensor([strength]), PATCH)
 
@@ -131,11 +131,12 @@ def test_what_holds_no_haze_is_not_cleared():
     torch.testing.assert_close(filtered(scene, tone={CLEARED: 1.0})[..., 24:, 24:], scene[..., 24:, 24:])
 
 
-def test_strength_is_what_gates_of_tone_count():
+def test_strength_is_what_gates_count():
     image = picture()
-    assert torch.equal(filtered(image, strength=0.0, tone={ITSELF: 0.5}), image)
-    torch.testing.assert_close(filtered(image, strength=0.5, tone={ITSELF: 0.5}), 1.25 * image)
-    np.testing.assert_allclose(filtered(image, strength=0.0, detail={EVERYWHERE: -1.0}), smooth(image), atol=1e-5)
+    said = {"detail": {EVERYWHERE: -1.0}, "tone": {ITSELF: 0.5}}
+    assert torch.equal(filtered(image, strength=(0.0, 0.0), **said), image)
+    np.testing.assert_allclose(filtered(image, strength=(1.0, 0.0), **said), smooth(image), atol=1e-5)
+    torch.testing.assert_close(filtered(image, strength=(0.0, 1.0), **said), 1.5 * image)
 
 
 def test_a_cell_is_filtered_by_its_own_gates():
@@ -143,7 +144,7 @@ def test_a_cell_is_filtered_by_its_own_gates():
     measured = filtering.measured(image, torch.from_numpy(glance(coded(image)))[None], PATCH)
     said = gates(image).clone()
     said[0, 5, 0:BANDS] = -1.0  # the token of row 1 and column 1, its upper left cell
-    changed = (filtering.filtered(measured, said, torch.ones(1), PATCH) != image).any(dim=1)[0]
+    changed = (filtering.filtered(measured, said, torch.ones(1, 2), PATCH) != image).any(dim=1)[0]
     rows, columns = torch.nonzero(changed, as_tuple=True)
     reach = (rows.min().item(), rows.max().item(), columns.min().item(), columns.max().item())
     assert reach == (6, 13, 6, 13)  # the cell is 8 to 11; interpolation reaches to the middles of its neighbours

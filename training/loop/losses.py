@@ -17,8 +17,7 @@ Weighting = Literal["none", "relative", "logarithmic"]
 
 SPARED = 0.1  # of the pair's error: where less is left, a sample no longer counts more
 LEAST = 1e-4  # mean squared error within -1 and 1, 46 dB; what is nearer to clean counts less, or it would steer all
-TONE_HARM = 0.5  # of the logarithm by which the tone of a crop is worse than it was, counted besides
-DETAIL_HARM = 0.1  # and its detail: more than that, and blur is hardly sharpened
+HARM = 0.5  # of the logarithm by which the tone of a crop is worse than it was, counted besides
 UNSEEN = 1e-5  # mean squared error, 56 dB, that is no harm
 
 
@@ -52,27 +51,20 @@ def logarithmic(missed: Missed) -> Tensor:
 
     With relative errors haze, of which a thirtieth is left soon, would hardly count beside reflections, of which most
     remains; and a moire of 43 dB would hardly count at all. The measure is the distance of the whole pair, as PSNR is
-    of a whole image: by that of what was cut, a sky without a trace of rain would count more than the rain. Harm to
-    what was cut counts besides, or faint degradations, to which little is owed, would pay for strong ones: that to its
-    tone, the means of tokens, and less that to its detail.
+    of a whole image: by that of what was cut, a sky without a trace of rain would count more than the rain. Harm to the
+    tone of what was cut counts besides, or faint degradations, to which little is owed, would pay for strong ones.
+    Harm to its detail does not: counted too, it shuts the sharpening of blur before that is learnt.
     """
-    share_B = missed.sigma_B.square()  # of the error of a velocity, that of the clean image
-    after = _tone_and_detail(missed.velocity_BTC, missed.planes)
-    before = _tone_and_detail(missed.reference_BTC - missed.clean_BTC, missed.planes)
-    of_tone_B, of_detail_B = (_harm(share_B * one_B, other_B) for one_B, other_B in zip(after, before, strict=True))
-    harm_B = TONE_HARM * of_tone_B + DETAIL_HARM * of_detail_B
-    return torch.log(share_B * missed.errors + SPARED * missed.distance_B + LEAST) + harm_B
+    error_B = missed.sigma_B.square() * missed.errors
+    after_B = missed.sigma_B.square() * _of_tone(missed.velocity_BTC, missed.planes)
+    before_B = _of_tone(missed.reference_BTC - missed.clean_BTC, missed.planes)
+    harm_B = torch.log((after_B + UNSEEN) / (before_B + UNSEEN)).clamp_min(0)
+    return torch.log(error_B + SPARED * missed.distance_B + LEAST) + HARM * harm_B
 
 
-def _harm(after_B: Tensor, before_B: Tensor) -> Tensor:
-    """Return the logarithm by which errors grew, 0 where they did not."""
-    return torch.log((after_B + UNSEEN) / (before_B + UNSEEN)).clamp_min(0)
-
-
-def _tone_and_detail(difference_BTC: Tensor, planes: int) -> tuple[Tensor, Tensor]:
-    """Return the mean squares (B,) of the tokens' means in each plane, and of what differs from those."""
-    pixels = rearrange(difference_BTC, "B T (K P) -> B T K P", K=planes)
-    return pixels.mean(dim=3).square().mean(dim=(1, 2)), pixels.var(dim=3, correction=0).mean(dim=(1, 2))
+def _of_tone(difference_BTC: Tensor, planes: int) -> Tensor:
+    """Return the mean squares (B,) of the tokens' means in each plane."""
+    return rearrange(difference_BTC, "B T (K P) -> B T K P", K=planes).mean(dim=3).square().mean(dim=(1, 2))
 
 
 COUNTED: dict[Weighting, Callable[[Missed], Tensor]] = {

@@ -87,18 +87,19 @@ def seen(reference: Reference, patch: int) -> Tensor:
     return rearrange(torch.cat(cells, dim=1), "B n (y p) (x q) -> B (y x) (n p q)", p=CELLS, q=CELLS)
 
 
-def filtered(reference: Reference, gates_BTG: Tensor, strength_B: Tensor, patch: int) -> Tensor:
+def filtered(reference: Reference, gates_BTG: Tensor, strength_B2: Tensor, patch: int) -> Tensor:
     """Return the image (B, 3, H, W) that `gates_BTG` make of the reference; gates of zero leave it as it is.
 
-    strength_B: what all gates of tone are multiplied by.
+    strength_B2: what all gates of detail and all of tone are multiplied by.
     """
     rows = reference.image_BCHW.shape[2] // patch
     detail, tone = torch.split(gates_BTG.float(), [DETAIL, TONE], dim=-1)
+    of_detail, of_tone = strength_B2.float()[..., None, None, None].unbind(1)
     cells = rearrange(detail, "B (y x) (p q n) -> B n (y p) (x q)", y=rows, p=CELLS, q=CELLS)
+    cells = torch.cat([cells[:, : 2 * BANDS] * of_detail, cells[:, 2 * BANDS :]], dim=1)
     everywhere, strong, threshold = _interpolated(cells, patch // CELLS).chunk(3, dim=1)
     where_strong = torch.sigmoid(_STEEP * (reference.energies_BNHW - threshold))
     image_BCHW = reference.image_BCHW + _colours((everywhere + strong * where_strong) * reference.details_BNHW)
-    of_tone = strength_B.float()[:, None, None, None]
     curves = _interpolated(rearrange(tone, "B (y x) n -> B n y x", y=rows) * of_tone, patch)
     curves_BFCHW = rearrange(curves, "B (F C) H W -> B F C H W", F=CURVES)
     functions_BFCHW = _functions(image_BCHW, reference, patch // CELLS)

@@ -4,8 +4,7 @@ The network of Step1X-Edit (arXiv:2504.17761), a Flux transformer behind a conne
 of the published checkpoints, so that reading one is the identity. `tiny` differs in two ways that let it learn within
 minutes. Its target tokens see what is measured of the reference, each with its eight neighbours, because copying
 through attention takes far longer to learn. And its last layer says not pixels but how the reference is filtered
-(`filtering`); how strongly tones change, prompt and glance say for the whole image, so that they stay where a prompt
-does not ask for that.
+(`filtering`); how strongly, prompt and glance say for the whole image, so that what a prompt does not ask for stays.
 
 Text rows that are padding take part in every attention, as they did when the weights were trained: never trim them.
 
@@ -29,7 +28,7 @@ from training.network.params import Params
 FREQUENCIES = 256
 MODEL_GUIDANCE = 3.5  # what a model with an embedded guidance is told (the released pipeline)
 NEIGHBOURS = 9  # of a token of a filtered reference, itself among them
-SLOWLY = 0.3  # how fast the strength moves, of other weights: what loses its strength early learns no more
+SLOWLY = 0.3  # how fast strengths move, of other weights: what loses its strength early learns no more
 
 
 class RestorationTransformer(nn.Module):
@@ -52,7 +51,7 @@ class RestorationTransformer(nn.Module):
         self.connector = Connector(params.connector, params.pooled) if params.connector else None
         if is_filtered:
             self.reference_in = nn.Linear(NEIGHBOURS * filtering.SEEN, hidden)
-            self.strength = nn.Linear(hidden, 1)
+            self.strength = nn.Linear(hidden, 2)
 
     def forward(
         self,
@@ -84,8 +83,8 @@ class RestorationTransformer(nn.Module):
         first = txt_BSM.shape[1]
         out_BTC: Tensor = self.final_layer(x_BLM[:, first : first + target_BTC.shape[1]], vec_BM)
         if measured is not None:
-            strength_B1 = 1 + SLOWLY * self.strength(functional.silu(vec_BM))
-            image_BCHW = filtering.filtered(measured, out_BTC, strength_B1[:, 0], self.params.patch)
+            strength_B2 = 1 + SLOWLY * self.strength(functional.silu(vec_BM))
+            image_BCHW = filtering.filtered(measured, out_BTC, strength_B2, self.params.patch)
             out_BTC = patchify(image_BCHW - measured.image_BCHW, self.params.patch)
         if self.params.predicts == "velocity":
             return out_BTC
