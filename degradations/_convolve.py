@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Light
-from degradations._psf import gaussian_taps, line, point_spread, splat
+from degradations._psf import gaussian_taps, line, point_spread, stroke
 from degradations._strips import Stream, Work, streamed, unread, whole
 
 MIRROR = cv2.BORDER_REFLECT_101
@@ -230,7 +230,7 @@ def doublings(length: float, angle: float) -> tuple[Light, list[tuple[NDArray[np
     steps = [direction * (length / 2**power) for power in range(count, 0, -1)]
     starts = [-np.rint(step / 2) for step in steps]
     rest = sum((start + step / 2 for start, step in zip(starts, steps, strict=True)), np.zeros(2))
-    return splat(line(length / 2**count, angle), centre=-rest), list(zip(starts, steps, strict=True))
+    return stroke(length / 2**count, angle, -rest), list(zip(starts, steps, strict=True))
 
 
 def _doubling(light: Light, start: NDArray[np.float64], step: NDArray[np.float64]) -> Work:

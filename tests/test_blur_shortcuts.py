@@ -6,7 +6,7 @@ import pytest
 from degradations._convolve import _fourier, convolve, doublings, motion
 from degradations._defocus import WIDE, opened
 from degradations._light import brightened, encode
-from degradations._psf import aperture
+from degradations._psf import aperture, line, splat, stroke
 from degradations.kernels.motion import double
 from tests.scenes import photograph, psnr
 
@@ -56,3 +56,16 @@ def test_a_disk_on_half_the_size_looks_like_itself(name, radius, blades):
     kernel = aperture(radius, blades=blades, rotation=0.3, ring=0.2)
     short = opened(light, radius, lambda each: aperture(each, blades=blades, rotation=0.3, ring=0.2))
     assert psnr(encode(short), encode(_fourier(light, kernel))) > 41
+
+
+@pytest.mark.parametrize("length", [5.3, 8.0, 11.7])
+@pytest.mark.parametrize("angle", [0.0, 0.4, 0.785, 1.2, 2.5])
+def test_a_stroke_is_a_line_in_fewer_taps(length, angle):
+    centre = np.array([0.2, -0.4])
+    thin, thick = stroke(length, angle, centre), splat(line(length, angle), centre=centre)
+    places = np.indices(thin.shape) - len(thin) // 2
+    assert np.count_nonzero(thin) <= np.count_nonzero(thick)
+    assert thin.sum() == pytest.approx(1, abs=1e-6)
+    assert np.abs((thin * places).sum(axis=(1, 2)) - centre).max() < 1 / 4 / length
+    spread = (thin * (places - centre[:, None, None]) ** 2).sum()
+    assert spread == pytest.approx(length**2 / 12, abs=0.4)

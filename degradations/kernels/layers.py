@@ -16,14 +16,18 @@ def extents(signed: Light, lowest: float, step: float, out: NDArray[np.int64]) -
     The first layer is at `lowest`, the next a `step` from it.
     """
     rows, columns = signed.shape
-    per_step = _ONE / step
+    per_step, layers = _ONE / step, np.empty(columns, np.int32)
     for row in range(rows):
         for column in range(columns):
-            layer = min(max(int((signed[row, column] - lowest) * per_step), 0), len(out) - 1)
-            out[layer, 0] = min(out[layer, 0], row)
-            out[layer, 1] = max(out[layer, 1], row)
-            out[layer, 2] = min(out[layer, 2], column)
-            out[layer, 3] = max(out[layer, 3], column)
+            layers[column] = np.int32((signed[row, column] - lowest) * per_step)
+        start = 0
+        for end in range(1, columns + 1):
+            if end < columns and layers[end] == layers[start]:  # most have their neighbour's layer
+                continue
+            layer = min(max(layers[start], 0), len(out) - 1)
+            out[layer, 0], out[layer, 1] = min(out[layer, 0], row), max(out[layer, 1], row)
+            out[layer, 2], out[layer, 3] = min(out[layer, 2], start), max(out[layer, 3], end - 1)
+            start = end
 
 
 @compiled("void(f4[:, :, ::1], f4[:, ::1], f4, f4, i8, i8, f4[:, :, ::1])")
