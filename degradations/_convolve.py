@@ -104,10 +104,12 @@ def growing(work: Work, small: tuple[int, ...], shape: tuple[int, ...]) -> Work:
     """Return the work that writes at `shape`, about twice `small`, what `work` does at `small`, as `cv2.pyrUp` does."""
     from degradations.kernels.pyramid import enlarge
 
+    nothing = unread(small)
+
     def grow(_: Light, rows: slice, out: Light) -> None:
         first, last = max(0, rows.start // 2 - 1), min(small[0], (rows.stop + 1) // 2 + 1)
         part = np.empty((last - first, *small[1:]), np.float32)
-        work(unread(part.shape), slice(first, last), part)
+        work(nothing, slice(first, last), part)
         flat, channels = _flat(part)
         enlarge(flat, channels, rows.start - 2 * first, _flat(out)[0])
 

@@ -40,14 +40,17 @@ class FromCodes:
 class Stream:
     """The light of a picture of `shape`, which comes once, strip by strip, from top to bottom.
 
-    strips: the rows and their light, which is gone with the next.
+    strips: the rows and their light, which is gone with the next. known: all of it, if it is there already.
     """
 
     shape: tuple[int, ...]
     strips: Iterator[tuple[slice, Light]]
+    known: Light | None = None
 
     def light(self) -> Light:
         """Return all of the light."""
+        if self.known is not None:
+            return self.known
         out = np.empty(self.shape, np.float32)
         for rows, light in self.strips:
             out[rows] = light
@@ -56,7 +59,7 @@ class Stream:
 
 def streamed(light: Light) -> Stream:
     """Return `light` strip by strip."""
-    return Stream(light.shape, ((rows, light[rows]) for _, _, rows in strips(light.shape)))
+    return Stream(light.shape, ((rows, light[rows]) for _, _, rows in strips(light.shape)), known=light)
 
 
 def unread(shape: tuple[int, ...]) -> Light:
