@@ -1,6 +1,7 @@
 """Turn a `.pt` file into safetensors, once: the pickle is read in a process of its own that can do nothing else."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Converted:
     left_out: tuple[str, ...]
 
 
-def convert_pickle(source: Path, target: Path, *, memory: int | None = None, seconds: int | None = None) -> Converted:
+def convert_pickle(source: Path, target: Path, *, memory: int | None = None, seconds: float | None = None) -> Converted:
     """Publish the tensors of the `.pt` file `source`, under the names they have there, as safetensors at `target`.
 
     memory, seconds: what reading may take; by the size of the file unless said. Raises SettingsError when there is no
@@ -59,8 +60,8 @@ def _check_places(source: Path, target: Path) -> None:
         raise SettingsError(f"{target} exists; name another place")
 
 
-def _read_apart(source: Path, target: Path, memory: int, seconds: int) -> dict[str, Any]:
-    command = [sys.executable, "-I", str(PROGRAM), str(source), str(target), str(memory), str(seconds)]
+def _read_apart(source: Path, target: Path, memory: int, seconds: float) -> dict[str, Any]:
+    command = [sys.executable, "-I", str(PROGRAM), str(source), str(target), str(memory), str(math.ceil(seconds))]
     environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}  # no secret of ours, no device
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)

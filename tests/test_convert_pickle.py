@@ -240,8 +240,8 @@ def test_a_wrapped_state_dict_comes_back_as_it_was(is_zip, tmp_path):
 
 def test_too_little_time_or_memory_ends_in_one_sentence(tmp_path):
     torch.save(weights(), tmp_path / "x.pt")
-    with pytest.raises(ShardError, match=r"more than 1 s|by a limit"):
-        convert_pickle(tmp_path / "x.pt", tmp_path / "x.safetensors", seconds=1)
+    with pytest.raises(ShardError, match=r"more than 0\.01 s"):  # no Python starts so fast
+        convert_pickle(tmp_path / "x.pt", tmp_path / "x.safetensors", seconds=0.01)
     with pytest.raises(ShardError, match=r"asks for more|by a limit"):
         convert_pickle(tmp_path / "x.pt", tmp_path / "x.safetensors", memory=2**25)
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
