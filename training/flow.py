@@ -58,10 +58,15 @@ def noisy(clean_BTC: Tensor, noise_BTC: Tensor, sigma_B: Tensor) -> Tensor:
     return (1 - sigma_B11) * clean_BTC + sigma_B11 * noise_BTC
 
 
+def missed(velocity_BTC: Tensor, clean_BTC: Tensor, noise_BTC: Tensor) -> Tensor:
+    """Return by what (B, T, C) the true velocity is missed, in float32."""
+    true_BTC = noise_BTC.float() - clean_BTC.float()
+    return velocity_BTC.float() - true_BTC
+
+
 def errors(velocity_BTC: Tensor, clean_BTC: Tensor, noise_BTC: Tensor) -> Tensor:
     """Return each sample's mean squared error (B,) against the true velocity, in float32."""
-    true_BTC = noise_BTC.float() - clean_BTC.float()
-    return (velocity_BTC.float() - true_BTC).square().mean(dim=(1, 2))
+    return missed(velocity_BTC, clean_BTC, noise_BTC).square().mean(dim=(1, 2))
 
 
 def loss(velocity_BTC: Tensor, clean_BTC: Tensor, noise_BTC: Tensor, weight_B: Tensor | None = None) -> Tensor:

@@ -33,7 +33,7 @@ class Box:
 
 
 def middle(place: Box, image: Size) -> tuple[float, float]:
-    """Return where the middle of a box lies in an image of size `image`, (row, column), each 0 to 1."""
+    """Return where the middle of a box lies in an image, (row, column), 0 to 1 unless the box reaches beyond."""
     return (place.top + place.height / 2) / image[0], (place.left + place.width / 2) / image[1]
 
 

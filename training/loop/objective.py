@@ -76,7 +76,7 @@ class Objective:
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.mixed):
             velocity_BTC = predicted(model, inputs, x_BTC, inputs.sigma_B, self.dtype)
         missed = Missed(
-            velocity_BTC=velocity_BTC.float() - (inputs.noise_BTC - inputs.clean_BTC),
+            velocity_BTC=flow.missed(velocity_BTC, inputs.clean_BTC, inputs.noise_BTC),
             clean_BTC=inputs.clean_BTC,
             reference_BTC=inputs.reference_BTC,
             distance_B=inputs.distance_B,

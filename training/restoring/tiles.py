@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training import flow
+from training.data.crops import Box, middle
 from training.encoders.latents import Latents
 from training.encoders.prompts import placed
 from training.flow import Guidance
@@ -93,7 +94,8 @@ def restore(
         windows = [np.s_[top : top + size[0], left : left + size[1]] for top, left in group]
         noise_BTC = torch.stack([_window(noise_CYX, window, multiple) for window in windows])
         tiles = [padded[window] for window in windows]
-        rows = look(tiles, [_middle(corner, size, image) for corner in group])
+        places = [Box(top=top, left=left, height=size[0], width=size[1]) for top, left in group]
+        rows = look(tiles, [middle(place, image.shape[:2]) for place in places])
         for window, tile in zip(windows, _tiles(restorer, tiles, rows, noise_BTC, sampling), strict=True):
             total[window] += tile * ramp
             weights[window] += ramp
@@ -147,12 +149,6 @@ def _look(restorer: Restorer, image: Image, prompt: str, sampling: Sampling) -> 
         placed(prompt_BSE.repeat_interleave(len(tiles), dim=0), [*places] * len(prompt_BSE)),
         mask_BS.repeat_interleave(len(tiles), dim=0),
     )
-
-
-def _middle(corner: tuple[int, int], size: Sequence[int], image: Image) -> tuple[float, float]:
-    """Return where the middle of a tile lies, (row, column), each 0 to 1 but for what the image is filled up by."""
-    row, column = ((start + side / 2) / whole for start, side, whole in zip(corner, size, image.shape, strict=False))
-    return row, column
 
 
 def _noise(restorer: Restorer, rows: int, columns: int, seed: int) -> Tensor:
