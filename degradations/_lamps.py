@@ -1,8 +1,9 @@
 """The lamps of a photograph: clipped spots that in the dark are brighter than white.
 
 Glints on fur and leaves are clipped too, by daylight; in the dark they would shine like a string of lights. So a lamp
-is clipped over LAMP_SIDE and more and stands before something darker, as no clipped sky does, and is small, as no white
-backdrop behind a dark subject is; but in a photograph that is dark already every clipped spot is one.
+is clipped over LAMP_SIDE and more and stands before something darker, as no clipped sky does. Where a white backdrop is
+clipped there is none: its parts seen between an arm and a body would shine, too. But in a photograph that is dark
+already every clipped spot is one.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Light
-from degradations._light import NEARLY_WHITE, brightened, decode, luminance
+from degradations._light import NEARLY_WHITE, decode, luminance
 from degradations._severity import pixels
 from storage.records import Image
 
@@ -20,7 +21,9 @@ LAMP_SIDE = 16.0  # pixels at 1024
 NIGHT = 70  # median code of green below which even the smallest clipped spot is a lamp
 CLIPPED = 253  # code from which a channel counts as clipped
 CELLS = 4  # to LAMP_SIDE, of the copy on which lamps are told from skies
-LARGEST = 0.06  # of the picture: more is a backdrop, which shone with a jagged rim where compression had rung
+LARGEST = 0.06  # of the picture: what is clipped over more is a backdrop
+LIT = 230  # code from which what is beside clipped pixels of a lamp is lit: compression has rung there
+RUNG = 9  # pixels, how far around
 DARKER = 0.45  # light around a lamp: a sky that is clipped in places is about as bright in others
 
 
@@ -41,35 +44,48 @@ class Lamps:
 
 
 def lamps_of(image: Image, highlights: float) -> Lamps:
-    """Return the lamps of `image`, uint8 (H, W, 3), up to `highlights` over white; none if that is 0."""
-    places = _places(image) if highlights else np.empty(0, np.intp)
-    if len(places) == 0:
-        return Lamps(places=places, light=np.empty((0, 3), np.float32))
-    return Lamps(places=places, light=brightened(image.reshape(1, -1, 3)[:, places], highlights)[0])
+    """Return the lamps of `image`, uint8 (H, W, 3), up to `highlights` over white; none if that is 0.
+
+    A pixel at the rim that a lamp covers in part is brighter by as much as the lamp itself.
+    """
+    lit = _lit(image) if highlights else None
+    if lit is None:
+        return Lamps(places=np.empty(0, np.intp), light=np.empty((0, 3), np.float32))
+    covered = cv2.blur(lit, (3, 3)).reshape(-1)
+    places = np.flatnonzero(covered)
+    gain = 1 + covered[places, None] * np.float32(highlights / 255)
+    return Lamps(places=places, light=decode(image.reshape(-1, 3)[places]) * gain)
 
 
-def _places(image: Image) -> NDArray[np.intp]:
+def _lit(image: Image) -> NDArray[np.uint8] | None:
+    """Return 255 where `image` shows a lamp, uint8 (H, W), or None if it shows none."""
     cell = max(1, round(pixels(LAMP_SIDE, image.shape) / CELLS))
     size = (max(1, image.shape[1] // cell), max(1, image.shape[0] // cell))
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8).reshape(*size[::-1], 3)
     lamp = None if np.median(small[..., 1]) < NIGHT else _before_dark(small)
     if lamp is not None and not lamp.any():
-        return np.empty(0, np.intp)
+        return None
     white = cv2.inRange(image, (NEARLY_WHITE,) * 3, (255,) * 3)
     if lamp is not None:
         core = cv2.resize(lamp, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         white &= cv2.dilate(core, np.ones((2 * cell + 1, 2 * cell + 1), np.uint8))  # with the lamp's soft edge
-    return np.flatnonzero((white & 1).view(np.bool_))
+    lit = cv2.dilate(white, np.ones((RUNG, RUNG), np.uint8)) & cv2.inRange(image, (LIT,) * 3, (255,) * 3)
+    return np.asarray(lit, dtype=np.uint8)
 
 
 def _before_dark(small: Image) -> Image:
-    """Return 255 where `small`, of CELLS to LAMP_SIDE, is clipped over that and more, before something darker."""
+    """Return 255 where `small`, of CELLS to LAMP_SIDE, is clipped over that and more, before something darker.
+
+    Nowhere if a backdrop is clipped.
+    """
     clipped = cv2.inRange(small, (CLIPPED,) * 3, (255,) * 3)
     core = cv2.morphologyEx(clipped, cv2.MORPH_OPEN, np.ones((CELLS - 1, CELLS - 1), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(core)
     light, most = luminance(decode(small)), LARGEST * core.size
     sizes = stats[:, cv2.CC_STAT_AREA]
-    kept = [label for label in range(1, count) if sizes[label] <= most and _around(labels == label, light) < DARKER]
+    if (sizes[1:] > most).any():
+        return np.zeros_like(core)
+    kept = [label for label in range(1, count) if _around(labels == label, light) < DARKER]
     return np.asarray(255 * np.isin(labels, kept), dtype=np.uint8)
 
 

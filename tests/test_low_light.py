@@ -175,17 +175,32 @@ def test_a_glint_by_day_is_no_lamp_by_night() -> None:
 def test_a_sky_that_is_clipped_in_places_is_no_lamp() -> None:
     image = np.full((256, 256, 3), 240, np.uint8)
     image[128:] = 60
-    image[30:80, 60:140] = 255
+    image[30:80, 60:130] = 255
     assert len(lamps_of(image, 4.0).places) == 0
     image[180:220, 60:100] = 255  # the same before something dark
     lamp = lamps_of(image, 4.0)
-    assert {int(place) // 256 for place in lamp.places} == set(range(180, 220))
-    np.testing.assert_allclose(lamp.light, 5.0, rtol=1e-4)
+    rows, columns = np.divmod(lamp.places, 256)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (179, 220, 59, 100)  # with half-lit rims
+    inside = (rows > 180) & (rows < 219) & (columns > 60) & (columns < 99)
+    np.testing.assert_allclose(lamp.light[inside], 5.0, rtol=1e-4)
+
+
+def test_a_lamp_shines_to_its_rim_where_compression_has_rung() -> None:
+    image = np.full((256, 256, 3), 60, np.uint8)
+    image[180:220, 60:100] = 255
+    image[180:220, 60:66] = np.random.default_rng(0).integers(236, 256, (40, 6, 1))
+    lamp = lamps_of(image, 4.0)
+    light = np.zeros(256 * 256, np.float32)
+    light[lamp.places] = lamp.light.min(axis=1)
+    light = light.reshape(256, 256)
+    assert light[182:218, 62:66].min() > 3.5
+    assert light[200, 50] == 0
 
 
 def test_a_white_backdrop_around_something_dark_is_no_lamp() -> None:
     image = np.full((256, 256, 3), 255, np.uint8)
     image[40:, 60:200] = 30
+    image[100:140, 100:140] = 255  # nor is what is seen of it through a gap
     assert len(lamps_of(image, 4.0).places) == 0
 
 
