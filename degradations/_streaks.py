@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from degradations._contract import Light
 from degradations._random import gaussian_field, uniform_field
-from degradations._strokes import count, draw, frames
+from degradations._strokes import BLUNT, FAINTEST, breadths, count, draw, frames
 
 INTERCEPT = 8000.0  # N(0) of Marshall and Palmer
 LAYERS = (0.35, 0.7, 1.4, 2.8, 5.6)  # metres from the camera; what falls farther away is part of the veil
@@ -25,6 +25,9 @@ SMALLEST, LARGEST = 0.8, 6.0  # mm
 MOST = 3500  # streaks in a layer per square of the shorter side
 SEGMENTS = (5, 5, 1, 1, 1)  # pieces of a streak, by layer: what is far away is too short to tell them
 FOCUS = 8.0  # metres: the camera looks that far or farther
+LEAST_BLUR = 0.3  # pixels: a layer that is less out of focus is not blurred
+END = 0.45  # opacity of a streak's ends over that of its middle
+TYPICAL = 16  # drops by which `overlaps` tells those of a layer
 MARGIN = 0.1  # of the sides, where streaks start beyond the image
 
 
@@ -34,10 +37,11 @@ class Fall:
 
     rate: mm/h. shutter: seconds. focal: pixels at 1024. angle, turbulence: degrees from the vertical and their spread.
     converge: of the directions, per focal length. aperture: defocus in pixels x metres at 1024. emphasis: how many of
-    the drops that pass a pixel count as one streak. seed: of the events.
+    the drops that pass a pixel count as one streak. density: of the streaks, 1 for one a drop. seed: of the events.
     """
 
     rate: float
+    density: float
     shutter: float
     focal: float
     angle: float
@@ -73,10 +77,25 @@ def layers(shape: tuple[int, int], fall: Fall) -> tuple[NDArray[np.uint8], float
     planes = np.empty((len(LAYERS), *shape), np.uint8)
     for out, canvas, (lines, opacity, widths) in zip(planes, canvases, events, strict=True):
         plane = draw(canvas.shape, lines, opacity / np.float32(max(peak, 1e-6)), widths)
-        if canvas.blur > 0.3 and len(lines):
+        if canvas.blur > LEAST_BLUR and len(lines):
             plane = cv2.GaussianBlur(plane, (0, 0), canvas.blur)
         cv2.resize(plane, shape[::-1], dst=out, interpolation=cv2.INTER_LINEAR)  # of its own shape: a copy
     return planes, peak
+
+
+def overlaps(shape: tuple[int, int], fall: Fall) -> tuple[Light, float]:
+    """Return how many streaks of at least code 1 to 255 lie on a point on average, (5, 255), and their `peak`."""
+    layered = [(_canvas(shape, z, fall), z, drops_in_layer(fall.rate, z, fall.focal) * fall.density) for z in LAYERS]
+    rarest = [np.array([1 / (1 + number * frames(shape))], np.float32) for _, _, number in layered]
+    largest = [_drops(luck, canvas, z, fall) for luck, (canvas, z, _) in zip(rarest, layered, strict=True)]
+    peak = max(float(drop.opacity[0]) for drop in largest)
+    opacities = np.arange(1, 256, dtype=np.float32) * np.float32(peak / 255)
+    chances = np.asarray((np.arange(TYPICAL) + 0.5) / TYPICAL, np.float32)
+    found = np.empty((len(LAYERS), 255), np.float32)
+    for out, (canvas, z, number), pieces in zip(found, layered, SEGMENTS, strict=True):
+        areas = _areas(_drops(chances, canvas, z, fall), canvas.blur, pieces, FAINTEST * peak, opacities)
+        out[:] = areas * np.float32(number / (1024 * canvas.scale) ** 2)
+    return found, peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +115,49 @@ def _canvas(shape: tuple[int, int], z: float, fall: Fall) -> _Canvas:
     return _Canvas(shape=reduced, scale=scale / factor, blur=blur / factor)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drops:
+    """Drops of one layer, (N,) each: fall in pixels of the canvas, opacity of their streaks once in focus, width."""
+
+    fall: Light
+    opacity: Light
+    width: Light
+
+
 def _smallest(z: float, focal: float) -> float:
     return max(SMALLEST, 1000 * NARROWEST * z / focal)
+
+
+def _drops(chances: Light, canvas: _Canvas, z: float, fall: Fall) -> _Drops:
+    """Return the drops that `chances`, uniform in (0, 1], stand for: the smaller, the larger the drop."""
+    diameter = np.minimum(_smallest(z, fall.focal) - np.log(chances) / slope(fall.rate), LARGEST)
+    speed = terminal_velocity(diameter)
+    focal = fall.focal * canvas.scale
+    width = diameter / 1000 * focal / z
+    covered = np.minimum(1, diameter / (1000 * speed * fall.shutter))
+    opacity = (1 - (1 - covered) ** fall.emphasis) * np.minimum(1, width)
+    visible = opacity / (1 + 0.5 * canvas.blur / np.maximum(width, 1))
+    lengths = speed * fall.shutter * focal / z
+    return _Drops(fall=lengths.astype(np.float32), opacity=visible.astype(np.float32), width=width.astype(np.float32))
+
+
+def _areas(drops: _Drops, blur: float, pieces: int, faintest: float, opacities: Light) -> Light:
+    """Return how many pixels a streak covers on average at least as opaquely as each of `opacities` (N,).
+
+    What is in focus falls off within the pixel at its rim, what is not as a Gaussian of the same light.
+    """
+    total, breadth = np.zeros(len(opacities), np.float32), breadths(drops.width)[:, None]
+    spread = np.sqrt(breadth**2 / 12 + blur**2)
+    for share, level in ((0.4, END), (0.6, 1.0)) if pieces > 2 else ((1.0, 1.0),):  # two of five pieces are ends
+        opacity = 0.85 * level * drops.opacity[:, None]
+        if blur > LEAST_BLUR:
+            height = opacity * np.minimum(breadth / (np.sqrt(2 * np.pi) * spread), 1)
+            half = spread * np.sqrt(2 * np.log(np.maximum(height / opacities, 1)))
+        else:
+            half = np.where(opacity >= opacities, (breadth + 1) / 2 - opacities / np.maximum(opacity, 1e-6), 0)
+        shown = opacity >= faintest
+        total += np.mean(shown * half * (2 * share * drops.fall[:, None] + (np.pi - 2 * BLUNT) * half), axis=0)
+    return total
 
 
 def _events(canvas: _Canvas, z: float, fall: Fall) -> tuple[Light, Light, Light]:
@@ -105,23 +165,17 @@ def _events(canvas: _Canvas, z: float, fall: Fall) -> tuple[Light, Light, Light]
     index = LAYERS.index(z)
     room = (1 + 2 * MARGIN) ** 2 * frames(canvas.shape)
     luck = float(gaussian_field((1,), fall.seed, stream=10 * index)[0])
-    num_drops = count(drops_in_layer(fall.rate, z, fall.focal) * room, luck)
+    num_drops = count(drops_in_layer(fall.rate, z, fall.focal) * fall.density * room, luck)
     chances = uniform_field((num_drops, 4), fall.seed, stream=10 * index + 1)
     gauss = gaussian_field((num_drops,), fall.seed, stream=10 * index + 2)
-    diameter = np.minimum(_smallest(z, fall.focal) - np.log(chances[:, 0]) / slope(fall.rate), LARGEST)
-    speed = terminal_velocity(diameter)
-    focal = fall.focal * canvas.scale
-    width = diameter / 1000 * focal / z
+    drops = _drops(chances[:, 0], canvas, z, fall)
     sides = np.array(canvas.shape, dtype=np.float32)
     start = ((1 + 2 * MARGIN) * chances[:, 1:3] - MARGIN) * sides
     angle = np.radians(fall.angle + fall.turbulence * gauss)
-    seen = (start - sides / 2) / focal * fall.converge
+    seen = (start - sides / 2) / (fall.focal * canvas.scale) * fall.converge
     way = np.stack((np.cos(angle), np.sin(angle)), axis=1) - seen
-    travel = way * (speed * fall.shutter * focal / z)[:, None]
-    covered = np.minimum(1, diameter / (1000 * speed * fall.shutter))
-    opacity = (1 - (1 - covered) ** fall.emphasis) * np.minimum(1, width)
-    visible = opacity / (1 + 0.5 * canvas.blur / np.maximum(width, 1))
-    return _segments(start, travel, visible, width, chances[:, 3], SEGMENTS[index])
+    travel = np.asarray(way * drops.fall[:, None], np.float32)
+    return _segments(start, travel, drops.opacity, drops.width, chances[:, 3], SEGMENTS[index])
 
 
 def _segments(
@@ -134,5 +188,5 @@ def _segments(
     order = np.arange(pieces, dtype=np.float32)
     is_end = (np.abs(order - (pieces - 1) / 2) > pieces / 3) & (pieces > 2)
     swing = 0.85 + 0.15 * np.cos(2 * np.pi * (phase[:, None] + order * np.float32(0.4)))
-    levels = opacity[:, None] * np.where(is_end, np.float32(0.45), np.float32(1)) * swing
+    levels = opacity[:, None] * np.where(is_end, np.float32(END), np.float32(1)) * swing
     return lines, levels.ravel().astype(np.float32), np.repeat(width, pieces).astype(np.float32)

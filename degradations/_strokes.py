@@ -21,15 +21,20 @@ def draw(shape: tuple[int, int], lines: Light, levels: Light, widths: Light) -> 
     from degradations.kernels.strokes import strokes
 
     plane, seen = np.zeros(shape, np.uint8), levels >= FAINTEST
-    whole = np.clip(np.rint(widths[seen]), 1, 64)
-    breadths = np.where(whole > 1, whole + BROADER, THINNEST).astype(np.float32)
+    broad = breadths(widths[seen])
     codes = np.minimum(levels[seen], 1).astype(np.float32) * np.float32(255)
     way = lines[seen, 1] - lines[seen, 0]
     length = np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-6)
-    back = way * np.minimum(BLUNT * breadths / length, 0.5)[:, None]
+    back = way * np.minimum(BLUNT * broad / length, 0.5)[:, None]
     blunt = np.clip(lines[seen] + np.stack((back, -back), axis=1), -FARTHEST, FARTHEST)
-    strokes(blunt.astype(np.float32), codes, breadths, plane)
+    strokes(blunt.astype(np.float32), codes, broad, plane)
     return plane
+
+
+def breadths(widths: Light) -> Light:
+    """Return how broad strokes of `widths` (N,) are drawn, in pixels."""
+    whole = np.clip(np.rint(widths), 1, 64)
+    return np.asarray(np.where(whole > 1, whole + BROADER, THINNEST), dtype=np.float32)
 
 
 def count(expected: float, luck: float) -> int:

@@ -23,6 +23,7 @@ from storage.records import Scene
 RAIN = load("rain")
 STEADY = Fall(
     rate=40,
+    density=1.0,
     shutter=1 / 120,
     focal=1100,
     angle=12,
@@ -94,7 +95,7 @@ def test_streaks_hide_only_what_lies_behind_them() -> None:
     scene = scene_of(512, 512)
     close = dataclasses.replace(scene, depth=np.ones((512, 512), np.float32))
     far = dataclasses.replace(scene, depth=np.full((512, 512), 0.05, np.float32))
-    params = drawn(0.8, scene, metres=0.3, aperture=0.0)
+    params = drawn(0.8, scene, metres=0.3, aperture=0.0, extinction=0.0)
     assert transmittance(params, close).min() > 0.99
     assert transmittance(params, far).min() < 0.9
 
