@@ -16,12 +16,13 @@ from degradations._area import coarse
 from degradations._contract import Light
 from degradations._fields import lattice
 from degradations._random import uniform_field
+from degradations._room import room
 from storage.records import Image
 
 _RANGE = 6.0  # brightest light of a shape, which is kept as its square root in 8 bits
 _GRID = 256  # pixels along the short side of the view: it is defocused anyway
 _TONES = 96  # pixels along the short side of what is smooth
-_BOXES, _WINDOWS, _LAMPS = 14, 4, 3
+_HOUSES, _LAMPS = 14, 3
 
 _SKY_AND_LEAF = ((0.9, 0.85), (0.97, 1.0), (1.05, 0.6))  # tints by channel
 
@@ -36,7 +37,7 @@ class _Canvas(NamedTuple):
 
 
 def interior(shape: tuple[int, int], seed: int) -> Light:
-    """Return the view of `seed`, float32 (H, W, 3) linear light, mean near 0.25: half are rooms, half are streets."""
+    """Return the view of `seed`, float32 (H, W, 3) linear light, mean 0.15 to 0.45: half are rooms, half are streets."""
     grid = coarse(shape, _GRID)
     view = _room(grid, seed) if uniform_field((1,), seed, stream=3)[0] < 0.5 else _street(grid, seed)
     view *= _roughness(grid, seed)
@@ -45,26 +46,17 @@ def interior(shape: tuple[int, int], seed: int) -> Light:
 
 
 def _room(shape: tuple[int, int], seed: int) -> Light:
-    numbers = uniform_field((_BOXES + _WINDOWS + _LAMPS, 12), seed, stream=1)
-    view = _walls(shape, seed)
-    panes = np.zeros(shape, np.uint8)
-    for row in numbers[_BOXES : _BOXES + 1 + int(numbers[0, 11] * _WINDOWS)]:
-        _window(panes, row)
-    outside = 0.7 * _street(shape, seed + 1)
-    view += (outside - view) * (panes * np.float32(1 / 255))[..., None]
+    numbers = uniform_field((_LAMPS, 12), seed, stream=1)
+    view = room(shape, seed, np.float32(0.7) * _street(shape, seed + 1))
     canvas = _Canvas(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8))
-    for row in numbers[: 4 + int(numbers[1, 11] * (_BOXES - 4))]:
-        centre = (0.55 + 0.5 * row[0], row[1])
-        corners = _quad(shape, centre, 0.1 + 0.5 * row[2], 0.06 + 0.3 * row[3], 0.08 * (row[4] - 0.5))
-        _fill(canvas, corners, (0.01 + 0.25 * row[5] ** 2) * (0.8 + 0.4 * row[6:9]))
-    for row in numbers[-1 - int(numbers[2, 11] * _LAMPS) :]:
+    for row in numbers[: int(numbers[2, 11] * (_LAMPS + 1))]:
         _lamp(canvas, row)
     return _over(view, canvas)
 
 
 def _street(shape: tuple[int, int], seed: int) -> Light:
     """Return sky above trees and houses."""
-    numbers = uniform_field((_BOXES, 12), seed, stream=4)
+    numbers = uniform_field((_HOUSES, 12), seed, stream=4)
     down = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
     tops = _tones(shape, seed, cell=420, octaves=2, gain=0.6, stream=6)[-1:]  # along one row: no crown floats
     leaves = 1.6 * tops + 0.4 * _tones(shape, seed, cell=120, octaves=1, gain=1, stream=7)
@@ -76,14 +68,9 @@ def _street(shape: tuple[int, int], seed: int) -> Light:
     green = 0.03 + 0.025 * np.clip(leaves + 1, 0, 3)
     view = cv2.merge([sky * tint + (green * leaf - sky * tint) * crowns for tint, leaf in _SKY_AND_LEAF])
     canvas = _Canvas(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8))
-    for row in numbers[: int(numbers[1, 11] * _BOXES / 2)]:
+    for row in numbers[: int(numbers[1, 11] * _HOUSES / 2)]:
         _house(canvas, row)
     return _over(view, canvas)
-
-
-def _walls(shape: tuple[int, int], seed: int) -> Light:
-    tone = np.float32(0.1) * np.exp(np.float32(0.7) * _tones(shape, seed, cell=700, octaves=3, gain=0.6, stream=12))
-    return np.asarray(tone[..., None] * (0.88 + 0.24 * uniform_field((3,), seed, stream=10)), dtype=np.float32)
 
 
 def _roughness(shape: tuple[int, int], seed: int) -> Light:
@@ -101,15 +88,6 @@ def _tones(shape: tuple[int, int], seed: int, *, cell: float, octaves: int, gain
     )
     small = np.sum(list(layers), axis=0, dtype=np.float32)
     return np.asarray(cv2.resize(small, shape[::-1], interpolation=cv2.INTER_CUBIC).reshape(shape))
-
-
-def _window(panes: Image, numbers: Numbers) -> None:
-    """Draw a window between its mullions."""
-    middle, (height, width) = (0.1 + 0.5 * numbers[0], numbers[1]), (0.25 + 0.5 * numbers[2], 0.15 + 0.35 * numbers[3])
-    rows, columns = 1 + int(numbers[7] * 3), 1 + int(numbers[8] * 3)
-    for _, _, place in _grid(panes.shape, middle, height, width, rows, columns):
-        pane = _quad(panes.shape, place, 0.92 * height / rows, 0.9 * width / columns, 0.1 * (numbers[4] - 0.5))
-        cv2.fillPoly(panes, [pane], 255, cv2.LINE_AA, 4)
 
 
 def _house(canvas: _Canvas, numbers: Numbers) -> None:
