@@ -37,7 +37,7 @@ class _Canvas(NamedTuple):
 
 
 def interior(shape: tuple[int, int], seed: int) -> Light:
-    """Return the view of `seed`, float32 (H, W, 3) linear light, mean 0.15 to 0.45: half are rooms, half are streets."""
+    """Return the view of `seed`, float32 (H, W, 3) linear light, mean .15 to .45: half rooms, half streets."""
     grid = coarse(shape, _GRID)
     view = _room(grid, seed) if uniform_field((1,), seed, stream=3)[0] < 0.5 else _street(grid, seed)
     view *= _roughness(grid, seed)
