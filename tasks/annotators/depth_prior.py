@@ -20,11 +20,12 @@ from storage.records import Image, Plane
 from tasks.annotators import Annotator
 from tasks.annotators.superpixels import Labels, cut, shrink
 
-BACKEND = "depth_prior-2"
+BACKEND = "depth_prior-3"
 SHORT_SIDE = 144
 SUBJECT, FOCUS, HAZE = 0.5, 0.2, 0.15  # weights beside the position's 1
 CONTRAST = 40.0  # colour distance, in CIELAB, that makes a subject
 STEPS = 4095  # of depth: finer ones hold nothing but grain and make the stored map half as large again
+CALM = 0.012  # detail that most of a sky keeps within
 GUIDE_SIDE, GUIDE_RADIUS, GUIDE_EPS = 288, 3, 2e-3
 
 Colours = NDArray[np.float64]
@@ -47,7 +48,7 @@ def inverse_depth(image: Image) -> Plane:
     near = near + FOCUS * _ranks(cv2.GaussianBlur(detail, (0, 0), 5)) - HAZE * _dark_channel(small)
     low, high = np.quantile(near, (0.01, 0.99))
     depth = 0.03 + 0.97 * np.clip((near - low) / max(high - low, 1e-6), 0, 1)
-    depth = depth * (1 - _sky(labels, colours, _means(labels, detail[..., None])[:, 0]))
+    depth = depth * (1 - _sky(labels, colours, detail))
     return _edge_aligned(depth.astype(np.float32), image)
 
 
@@ -86,13 +87,15 @@ def _dark_channel(small: Image) -> Plane:
     return np.asarray(cv2.GaussianBlur(darkest, (0, 0), 4), dtype=np.float32) / np.float32(255)
 
 
-def _sky(labels: Labels, colours: Colours, detail: NDArray[np.float64]) -> Plane:
+def _sky(labels: Labels, colours: Colours, detail: Plane) -> Plane:
     top_share = np.bincount(labels[0], minlength=len(colours)) / labels.shape[1]
     centre = _means(labels, np.broadcast_to(np.linspace(0, 1, labels.shape[0])[:, None, None], (*labels.shape, 1)))[
         :, 0
     ]
     lightness, blueness = colours[:, 0], -colours[:, 2]
-    may_be = (centre < 0.45) & (detail < 0.03) & ((lightness > 75) | ((lightness > 30) & (blueness > 8)))
+    mean, most = _means(labels, detail[..., None])[:, 0], _quantiles(labels, detail, 0.35)
+    smooth = (mean < 0.03) | ((mean < 0.12) & (most < CALM))  # between houses edges lie all around it
+    may_be = (centre < 0.45) & smooth & ((lightness > 75) | ((lightness > 30) & (blueness > 8)))
     pairs = _neighbours(labels)
     pairs = pairs[may_be[pairs].all(axis=1)]  # a sky goes on between houses
     graph = csr_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(colours), len(colours)))
@@ -106,6 +109,11 @@ def _means(labels: Labels, planes: NDArray[np.floating]) -> Colours:
     areas = np.maximum(np.bincount(flat, minlength=count), 1)
     sums = [np.bincount(flat, weights=planes[..., index].ravel(), minlength=count) for index in range(planes.shape[2])]
     return np.stack([total / areas for total in sums], axis=1)
+
+
+def _quantiles(labels: Labels, plane: Plane, share: float) -> NDArray[np.float64]:
+    """Return the quantile `share` of `plane` in each segment."""
+    return np.array([np.quantile(plane[labels == label], share) for label in range(int(labels.max()) + 1)])
 
 
 def _ranks(plane: Plane) -> Plane:
