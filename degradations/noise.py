@@ -8,7 +8,8 @@ What is seen: speckle that is stronger in the shadows, coloured blotches, faint 
 * grain, white and signal-dependent noise, impulses: in the square root of light, which is within 15 % of sRGB from 0.25
   up; the granular noise of RealRestorer (arXiv 2603.25502, 3.1) is luma grain with a third of it in chroma, clumped
   or not.
-* Segment-aware: the sigma of each segment, or band of tones, is multiplied by a gain of its own, exp(N(0, 0.35)).
+* Segment-aware: the sigma of each segment, or band of tones, is multiplied by a gain of its own, exp(N(0, 0.35)), and
+  noise reduction has cleared whole segments, so that noise is seen in the share of the picture that the level names.
 
 Ours: all values are drawn before and recorded, the strength is the sigma of a mid-grey picture in sRGB units, the five
 levels follow it. All of it acts at native pixels and does not scale with the image.
@@ -26,13 +27,16 @@ from degradations._codecs import jpeg
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._light import LUMA, linear
 from degradations._random import chance, choice, gaussian_field, integer, normal, seed, uniform
-from degradations._regions import areas, region_map, regions
+from degradations._regions import areas, halved, region_map, regions, some_regions
 from degradations._sensor import GREY, Sensor, exposure, grey_sigma, stuck
 from degradations._severity import path
 from degradations._strips import ByRows, Work, enlarged
 from storage.records import Image, Scene
 
 SIGMA = (3.0, 6.0, 12.0, 22.0, 35.0, 60.0)  # of mid-grey, sRGB codes, at the borders of the levels
+AREA = (0.1, 0.165, 0.21, 0.52, 0.82, 1.0)  # of segments that are not cleared; weak noise is seen in half of its pixels
+CLEARED = {"sensor": (0.85, 1.2), "granular": (1.25, 2.0), "web": (1.0, 1.5)}
+"""Of AREA, by how well each kind is seen, and sigma, sRGB codes, that noise reduction leaves elsewhere: not visible."""
 CHROMA_GAIN = np.float32(1.6)  # a linear enlargement by two keeps 39 % of the variance
 GRANULAR_CHROMA = 0.35  # of luma grain (RealRestorer, released code)
 
@@ -48,7 +52,8 @@ class Noise:
     side of the box that gathers it, pixels, 0 for none; clump_threshold: of the local over the mean variance;
     midtones: whether grain fades towards black and white.
     white: sigma, poisson: variance at white, of web noise, [0, 1]; grey: whether it is the same in all channels.
-    impulse: fraction of pixels turned black or white. segment_gains: by label, empty for none; feather: pixels.
+    impulse: fraction of pixels turned black or white. segment_gains: by label, empty for none; feather: pixels. area:
+    share of the picture that noise reduction spares, 0 to 1, in whole segments; left: of the noise elsewhere, 0 to 1.
     tail_scale: at which a web copy was stored, (0, 1], 1 for none; tail_quality: its JPEG quality, 0 for none.
     """
 
@@ -74,6 +79,8 @@ class Noise:
     impulse: float
     segment_gains: tuple[float, ...]
     feather: float
+    area: float
+    left: float
     tail_scale: float
     tail_quality: int
     seed: int
@@ -82,7 +89,7 @@ class Noise:
 class NoiseOptions(Options, frozen=True):
     """mode: one kind only, or "mixed" by the weights given. preset: RealRestorer's composite instead.
 
-    segment_aware: share of pictures whose segments differ.
+    segment_aware: share of pictures whose segments differ, and of which only some are noisy, but for the preset.
     """
 
     mode: Literal["mixed", "sensor", "granular", "web"] = "mixed"
@@ -101,6 +108,8 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Noi
     if options.preset == "realrestorer":
         return _realrestorer(rng, severity, params)
     sigma = path(severity, SIGMA) / 255
+    if gains:
+        params = _cleared(params, severity, sigma, kind)
     drawn = {"sensor": _sensor(rng, severity, sigma, params), "granular": _granular(rng, sigma, params)}
     return {**drawn, "web": _web(rng, sigma, params)}[kind]  # all are drawn: the stream is the same for each
 
@@ -217,8 +226,13 @@ def _grain_chroma(shape: tuple[int, ...], params: Noise) -> Light | None:
 def _gain(params: Noise, scene: Scene) -> Light | None:
     if not params.segment_gains:
         return None
-    shape = scene.image.shape[:2]
-    return region_map(regions(scene), params.segment_gains, params.feather, shape)
+    shape, labels = scene.image.shape[:2], regions(scene)
+    if params.area >= 1:
+        return region_map(labels, params.segment_gains, params.feather, shape)
+    labels = halved(labels)
+    spared = some_regions(labels, params.area, params.seed)
+    left = params.left + np.float32(1 - params.left) * spared
+    return region_map(labels, params.segment_gains, params.feather, shape, factor=left)
 
 
 def _sensor_of(params: Noise) -> Sensor:
@@ -265,6 +279,8 @@ def _quiet(rng: np.random.Generator, severity: float) -> Noise:
         impulse=0.0,
         segment_gains=(),
         feather=uniform(rng, 2, 4),
+        area=1.0,
+        left=1.0,
         tail_scale=1.0,
         tail_quality=0,
         seed=seed(rng),
@@ -281,6 +297,12 @@ def _segment_gains(rng: np.random.Generator, scene: Scene, share: float) -> tupl
         return ()
     power = sum(gain * gain * area for gain, area in zip(gains, covered, strict=True))
     return tuple(gain / math.sqrt(power) for gain in gains)
+
+
+def _cleared(params: Noise, severity: float, sigma: float, kind: str) -> Noise:
+    """Return `params` with noise reduced to what is not visible but in a share of the picture."""
+    factor, codes = CLEARED[kind]
+    return replace(params, area=min(1.0, factor * path(severity, AREA)), left=codes / max(255 * sigma, codes))
 
 
 def _sensor(rng: np.random.Generator, severity: float, sigma: float, params: Noise) -> Noise:

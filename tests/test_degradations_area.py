@@ -1,8 +1,9 @@
-"""How much of a picture moire and rain touch: the share of pixels that a channel moves by 2 % of its range."""
+"""How much of a picture moire, rain and noise by segment touch: pixels of which a channel moves by 2 % of its range."""
 
 import math
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from degradations import load, rain
 from degradations._area import VISIBLE
+from degradations._regions import some_regions
 from degradations._render import render_params
 from degradations._shower import odds
 from degradations._streaks import layers, overlaps
@@ -92,3 +94,24 @@ def test_the_area_of_rain_is_foretold_at_any_size(severity: float, short: int) -
     for opacity in (0.01, 0.04, 0.1):
         foretold = chances[min(256, math.ceil(255 * opacity / foretold_peak))]
         assert foretold == pytest.approx((covered >= opacity).mean(), abs=0.05)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("mode", ["sensor", "granular", "web"])
+def test_noise_by_segment_touches_as_much_as_its_level_says(mode: str, level: int) -> None:
+    low, high = BANDS[level - 1]
+    assert low <= np.median(shares("noise", level, mode=mode, segment_aware=1)) <= high
+
+
+@pytest.mark.parametrize("labels", [np.arange(64 * 80) // 320 % 256, np.zeros(64 * 80), np.arange(64 * 80) % 256])
+def test_some_regions_cover_the_share_asked_for_and_more_hold_less(labels: NDArray[Any]) -> None:
+    labels = labels.astype(np.uint8).reshape(64, 80)
+    parts = [some_regions(labels, share, 5) for share in (0.0, 0.1, 0.37, 0.5, 0.9, 1.0)]
+    assert [part.mean() for part in parts] == pytest.approx([0, 0.1, 0.37, 0.5, 0.9, 1.0], abs=0.04)
+    assert all((small <= large + 1e-6).all() for small, large in pairwise(parts))
+
+
+def test_at_most_one_region_is_cut() -> None:
+    labels = (np.arange(64 * 80) // 320).astype(np.uint8).reshape(64, 80)
+    covered = [some_regions(labels, 0.4, 9)[labels == label].mean() for label in range(16)]
+    assert sum(0 < share < 1 for share in covered) <= 1

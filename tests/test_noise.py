@@ -129,15 +129,27 @@ def test_harm_grows_with_severity(mode: str) -> None:
 
 
 def test_variance_in_a_segment_is_the_square_of_its_recorded_gain() -> None:
-    segments = np.zeros((512, 512), np.uint8)
-    segments[:, 256:] = 1
-    scene = scene_of(np.full((512, 512, 3), 128, np.uint8), segments=segments)
-    params = drawn(1, 0.2, scene, mode="sensor", segment_aware=1)
+    segments = np.zeros(MEGAPIXEL, np.uint8)
+    segments[:, 512:] = 1
+    scene = scene_of(np.full((*MEGAPIXEL, 3), 128, np.uint8), segments=segments)
+    params = dataclasses.replace(drawn(1, 0.2, scene, mode="sensor", segment_aware=1), area=1.0)
     image = noisy(params, scene).astype(np.float64)
-    ratio = image[:, :230].var() / image[:, 282:].var()
+    ratio = image[:, :480].var() / image[:, 544:].var()
     gains = params.segment_gains
     assert ratio == pytest.approx((gains[0] / gains[1]) ** 2, rel=0.05)
     assert float(np.mean(np.square(gains))) == pytest.approx(1)
+
+
+def test_noise_reduction_leaves_what_cannot_be_seen_where_it_works() -> None:
+    segments = np.zeros(MEGAPIXEL, np.uint8)
+    segments[:, 512:] = 1
+    scene = scene_of(np.full((*MEGAPIXEL, 3), 128, np.uint8), segments=segments)
+    for mode in MODES:
+        params = dataclasses.replace(drawn(1, 0.6, scene, mode=mode, segment_aware=1), area=0.5, segment_gains=(1, 1))
+        image = noisy(params, scene).astype(np.float64)
+        quiet, loud = sorted((image[:, :480].std(), image[:, 544:].std()))
+        assert quiet / loud == pytest.approx(params.left, rel=0.05, abs=0.01)
+        assert quiet < 5.1 / 2
 
 
 def test_tones_stand_in_for_absent_segments() -> None:
