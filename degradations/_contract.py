@@ -76,6 +76,7 @@ class Degradation:
     sample(rng, severity, scene, options): the only place that draws; severity in [0, 1], 0 gives params that change no
     byte. parts: applied by stage. needs: annotations that must be there ("depth", "segments"). reads: what is used when
     it is there ("depth", "segments", "frames", "overlay"). overlay: what kind of overlay the builder hands in.
+    backdrop: code of the grey, 0 to 255, on which a pattern's transparent parts are laid: what changes least.
     local: whether severity is told by the affected area too. keeps_geometry: False where motion or defocus spreads
     edges, so that alignment is judged with tolerance.
     """
@@ -86,6 +87,7 @@ class Degradation:
     needs: frozenset[str] = frozenset()
     reads: frozenset[str] = frozenset()
     overlay: Literal["none", "photograph", "pattern"] = "none"
+    backdrop: int = 0
     options: type[Options] = Options
     local: bool = False
     keeps_geometry: bool = True

@@ -3,6 +3,13 @@
 The order of the names does not matter: parts run in physical order, and of one stage in alphabetical order.
 """
 
+from collections.abc import Mapping
+
+NAMED: dict[str, tuple[str, Mapping[str, str]]] = {
+    "raindrop": ("rain", {"mode": "raindrop"}),  # a class of its own in FoundIR
+}
+"""Names that stand for a degradation with options of it."""
+
 COUPLED: dict[str, tuple[str, ...]] = {
     "blur_noise": ("blur", "noise"),
     "blur_compression": ("blur", "compression"),
@@ -22,4 +29,10 @@ COUPLED: dict[str, tuple[str, ...]] = {
 
 def steps_of(name: str) -> tuple[str, ...]:
     """Return the degradations that `name` stands for: itself, a combination, or a list joined by plus signs, sorted."""
-    return COUPLED.get(name) or tuple(sorted(name.split("+")))
+    return tuple(step for step, _ in members_of(name))
+
+
+def members_of(name: str) -> tuple[tuple[str, Mapping[str, str]], ...]:
+    """Return the degradations that `name` stands for, as `steps_of`, each with the options that its name demands."""
+    found = [NAMED.get(member, (member, {})) for member in COUPLED.get(name) or name.split("+")]
+    return tuple(found if name in COUPLED else sorted(found, key=lambda member: member[0]))

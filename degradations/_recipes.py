@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from degradations import load
 from degradations._contract import Degradation, Options
-from degradations._coupled import steps_of
+from degradations._coupled import members_of
 from degradations._random import generator
 from storage.canonical import digest, plain
 from storage.records import Recipe, Scene, Step
@@ -27,11 +27,11 @@ def draw(
     """
     if not 0 <= severity <= 1:
         raise ValueError(f"severity must be in [0, 1], got {severity}")
-    members = steps_of(name)
+    members = members_of(name)
     share = severity / len(members) ** 0.5
     steps = tuple(
-        _draw_step(member, share, scene, generator(seed, index), (options or {}).get(member))
-        for index, member in enumerate(members)
+        _draw_step(member, share, scene, generator(seed, index), _options_of(member, options or {}, demanded))
+        for index, (member, demanded) in enumerate(members)
     )
     return recipe_of(name, severity, steps)
 
@@ -66,8 +66,12 @@ def inputs_of(degradation: Degradation, name: str, scene: Scene) -> dict[str, ND
     return inputs
 
 
-def _draw_step(name: str, severity: float, scene: Scene, rng: np.random.Generator, options: Options | None) -> Step:
+def _options_of(name: str, options: Mapping[str, Options], demanded: Mapping[str, str]) -> Options:
+    return (options.get(name) or load(name).options()).model_copy(update=dict(demanded))
+
+
+def _draw_step(name: str, severity: float, scene: Scene, rng: np.random.Generator, options: Options) -> Step:
     degradation = load(name)
-    params = degradation.sample(rng, severity, scene, options or degradation.options())
+    params = degradation.sample(rng, severity, scene, options)
     inputs = {read: fingerprint(array) for read, array in inputs_of(degradation, name, scene).items()}
     return Step(degradation=name, params=plain(params), inputs=inputs)

@@ -43,6 +43,7 @@ SATURATION = (0.2, 0.2, 0.4, 0.6, 0.8, 1.0)
 AREA = (0.05, 0.18, 0.42, 0.56, 0.8, 1.0)  # of the pattern; weak, it is seen in half of that (`EXPERIMENTS.md`)
 BLENDED_AREA = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)  # of a blended one, which is seen all over
 LIFT = (0.0, 0.02, 0.06, 0.2, 0.5, 1.0)  # it is seen all over the picture, so it comes last
+GREY = 0.7  # sRGB value on which patterns to blend lie
 TILE = 48  # samples of the periodic tile, which holds two screen pixels a side
 BLOCK = 2  # the pattern is made for each 2 x 2 cell of the mosaic
 
@@ -292,7 +293,7 @@ def _picture(params: Moire, scene: Scene, shape: tuple[int, int]) -> Image:
     if params.use_overlay:
         return np.asarray(cv2.resize(scene.overlays["moire"], shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     deviation = pattern(replace(params, contrast=0.15, area=1.0, saturation=1.0), shape)
-    grey = np.clip(deviation * np.float32(255) + np.float32(0.7 * 255), 0, 255).astype(np.uint8)
+    grey = np.clip(deviation * np.float32(255) + np.float32(GREY * 255), 0, 255).astype(np.uint8)
     return np.asarray(cv2.resize(grey, shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8).reshape(*shape, 3)
 
 
@@ -355,6 +356,7 @@ DEGRADATION = Degradation(
     sample=sample,
     parts=(Part(Stage.SCREEN, recapture), Part(Stage.CODEC, copy)),
     overlay="pattern",
+    backdrop=round(GREY * 255),
     reads=frozenset({"overlay"}),
     options=MoireOptions,
     local=True,

@@ -66,7 +66,7 @@ class Presence(Filter, frozen=True):
             hidden = _HIDDEN_BY.get(name) in names and self._shows(_HIDDEN_BY[name], scores)
             if not hidden and not self._shows(name, scores):
                 return verdict("presence", scores, f"absent_{name}")
-        if recipe and len(recipe.steps) == 1 and scores.get(f"like_{recipe.name}", 1.0) < self.likeness:
+        if recipe and len(names) == 1 and scores.get(f"like_{names[0]}", 1.0) < self.likeness:
             return verdict("presence", scores, f"unlike_{recipe.name}")
         return verdict("presence", scores)
 

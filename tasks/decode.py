@@ -11,7 +11,8 @@ Rules, each the answer to a file somebody has:
 * CMYK is converted by its profile; without one its colours are anybody's guess: rejected. The same holds for PNGs whose
   gAMA, cHRM or cICP chunk tells of another space than sRGB, and for 32-bit pixels.
 * 16-bit channels keep their upper byte. Palettes and 1-bit images have too few colours to be a photograph: rejected.
-* Alpha: more than 1 % of pixels not opaque is a cut-out or a graphic, rejected; otherwise alpha is dropped.
+* Alpha: more than 1 % of pixels not opaque is a cut-out or a graphic, rejected; otherwise alpha is dropped. A pattern,
+  which is no photograph, is laid on a grey instead.
 * Grey becomes RGB; whether grey photographs are wanted is for `tasks.clean` to say, which also knows grey RGB files.
 * Nothing but pixels leaves: all metadata is stripped by construction.
 """
@@ -56,9 +57,10 @@ class Decoded:
     notes: tuple[str, ...]
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int = 1) -> Decoded:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int = 1, backdrop: int | None = None) -> Decoded:
     """Return the upright sRGB pixels of the photograph in `data`.
 
+    backdrop: code of the grey on which a picture with transparent parts is laid; None rejects it.
     Raises SourceError, reason not_an_image, unsupported_format, too_small, too_wide, too_many_pixels, truncated,
     corrupt, transparent, few_colours, unknown_colours or out_of_memory; nothing else, whatever the bytes.
     """
@@ -70,7 +72,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int = 1) -> D
             with Pillow.open(io.BytesIO(data), formats=[name]) as picture:
                 _check_size(picture.size, max_pixels, min_side)
                 picture.load()
-                return _converted(picture, name, _cicp(data) if name == "PNG" else b"")
+                return _converted(picture, _cicp(data) if name == "PNG" else b"", backdrop, name)
     except SourceError:
         raise
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
@@ -116,14 +118,14 @@ def _cicp(data: bytes) -> bytes:
     return b""
 
 
-def _converted(picture: Pillow.Image, name: str, cicp: bytes) -> Decoded:
+def _converted(picture: Pillow.Image, cicp: bytes, backdrop: int | None, name: str) -> Decoded:
     turn, notes = _orientation(picture)
     profile = picture.info.get("icc_profile") or b""
     if picture.mode in ("1", "P", "PA"):
         raise SourceError("few_colours", f"mode {picture.mode} has at most 256 colours")
     if not profile:
         _check_png_colour(picture.info, cicp)
-    opaque = _without_alpha(picture)
+    opaque = _without_alpha(picture, backdrop)
     rgb, more = _srgb(opaque, profile)
     image = np.asarray(rgb)
     if turn in _TURNS:
@@ -151,10 +153,14 @@ def _check_png_colour(info: dict[Any, Any], cicp: bytes) -> None:
             raise SourceError("unknown_colours", f"gAMA {gamma:.5f} or cHRM is not that of sRGB")
 
 
-def _without_alpha(picture: Pillow.Image) -> Pillow.Image:
+def _without_alpha(picture: Pillow.Image, backdrop: int | None) -> Pillow.Image:
     if not picture.has_transparency_data:
         return picture
     picture = picture.convert("LA" if picture.mode in ("L", "LA", "La") else "RGBA")
+    if backdrop is not None:
+        rgba = picture.convert("RGBA")
+        below = Pillow.new("RGBA", rgba.size, (backdrop, backdrop, backdrop, 255))
+        return Pillow.alpha_composite(below, rgba).convert("RGB")
     alpha = np.asarray(picture.getchannel("A"))
     if np.count_nonzero(alpha < OPAQUE) > 0.01 * alpha.size:
         raise SourceError("transparent", f"{np.mean(alpha < OPAQUE):.0%} of the pixels are not opaque")

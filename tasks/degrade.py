@@ -26,6 +26,7 @@ from storage.errors import SettingsError, SourceError
 from storage.ledger import read_table, write_table
 from storage.records import Image, Pair, Recipe, Scene, ShardReport, Source, WorkShard, level
 from storage.shards import ShardWriter, read_member
+from tasks.crawl import RIGHTS_TABLES
 from tasks.decode import decode
 from tasks.progress import finished, quarantined, working_on
 from tasks.prompts import instruction
@@ -98,7 +99,7 @@ class _Bucket:
         }
         for step, degradation in wanted:
             if degradation.overlay == "pattern" and (folder := getattr(self.options.get(step), "patterns", None)):
-                overlays[step] = fit(pattern(folder, planned["seed"]), image.shape)
+                overlays[step] = fit(pattern(step, folder, planned["seed"]), image.shape)
         return Scene(
             key=key,
             image=image,
@@ -144,17 +145,32 @@ def source_of(row: Row) -> Source:
 
 
 def patterns_of(folder: str) -> list[Path]:
-    """Return the files of a pattern folder, sorted; raises SettingsError if there is none."""
-    files = sorted(path for path in Path(folder).glob("**/*") if path.is_file()) if Path(folder).is_dir() else []
+    """Return the files of a pattern folder, sorted, but for hidden ones and tables of rights.
+
+    Raises SettingsError if there is none.
+    """
+    found = Path(folder).glob("**/*") if Path(folder).is_dir() else ()
+    files = sorted(path for path in found if path.is_file() and not _is_aside(path))
     if not files:
         raise SettingsError(f"the pattern folder {folder} holds no files; name a folder of images or leave it out")
     return files
 
 
-def pattern(folder: str, seed: int) -> Image:
-    """Return one pattern of the user's folder, chosen by `seed`; raises SourceError if it is not an image."""
+def pattern(name: str, folder: str, seed: int) -> Image:
+    """Return one pattern of the user's folder for degradation `name`, chosen by `seed`.
+
+    Raises SourceError, which names the file, if it is not an image.
+    """
     files = patterns_of(folder)
-    return decode(files[seed % len(files)].read_bytes()).image
+    file = files[seed % len(files)]
+    try:
+        return decode(file.read_bytes(), backdrop=load(name).backdrop).image
+    except SourceError as error:
+        raise SourceError(error.reason, f"pattern {file.name}: {error}") from error
+
+
+def _is_aside(path: Path) -> bool:
+    return path.name.startswith(".") or path.name in RIGHTS_TABLES
 
 
 def fit(overlay: Image, shape: tuple[int, ...]) -> Image:

@@ -19,18 +19,20 @@ OVERSIZE = 2  # of what a tile is rendered at: codecs and sensors act at native 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def scene_of(image: Image, *, second: Image | None = None) -> Scene:
+def scene_of(image: Image, *, second: Image | None = None, patterns: Mapping[str, Image] | None = None) -> Scene:
     """Return the scene of a photograph, uint8 (H, W, 3), annotated by the embedded backends.
 
-    second: the photograph that a reflection mirrors; without one it mirrors a made-up room.
+    second: the photograph that a reflection mirrors; without one it mirrors a made-up room. patterns: pictures of the
+    user's, by the degradation that mixes them in.
     """
+    given = {**(patterns or {}), **({} if second is None else {"reflection": second})}
     depth = open_annotator("depth_prior").annotate(image)
     return Scene(
         key="preview",
         image=image,
         depth=samples.decode_depth(samples.encode_depth(depth)),
         segments=open_annotator("superpixels").annotate(image),
-        overlays={} if second is None else {"reflection": fit(second, image.shape)},
+        overlays={name: fit(overlay, image.shape) for name, overlay in given.items()},
     )
 
 

@@ -51,4 +51,5 @@ def worded(chinese: float) -> Worded:
 
 def instruction(name: str) -> str:
     """Return the prompt of a degradation; what has no published prompt, combinations too, gets the general one."""
-    return PROMPTS.get(name, GENERAL) if len(steps_of(name)) == 1 else GENERAL
+    steps = steps_of(name)
+    return PROMPTS.get(steps[0], GENERAL) if len(steps) == 1 else GENERAL

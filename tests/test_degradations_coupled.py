@@ -13,6 +13,7 @@ from degradations._light import encode
 from degradations._recipes import draw, params_of, recipe_of
 from degradations._render import render, render_params
 from storage.records import Scene, Step
+from tasks.mixture import Options
 from tests.scenes import annotated, sampled, scene
 
 SHORT = 160
@@ -127,3 +128,21 @@ def test_a_list_joined_by_plus_signs_is_a_combination() -> None:
 def test_an_unknown_member_is_named() -> None:
     with pytest.raises(ValueError, match="'sleet'"):
         draw("rain+sleet", 0.5, scene("chelsea", 96), seed=1)
+
+
+def test_raindrop_is_rain_on_the_glass_by_name() -> None:
+    target = scene("chelsea", 96)
+    recipe = draw("raindrop", 0.8, target, seed=1)
+    assert recipe.name == "raindrop"
+    assert [(each.degradation, each.params["mode"]) for each in recipe.steps] == [("rain", "raindrop")]
+    asked = draw("rain", 0.8, target, seed=1, options={"rain": load("rain").options(mode="raindrop")})
+    assert recipe.steps == asked.steps
+
+
+def test_raindrop_keeps_the_options_of_rain_but_its_mode_and_joins_lists() -> None:
+    target = scene("chelsea", 96)
+    options = {"rain": load("rain").options(mode="streaks")}
+    recipe = draw("raindrop+noise", 0.8, target, seed=1, options=options)
+    assert [each.degradation for each in recipe.steps] == ["noise", "rain"]
+    assert recipe.steps[1].params["mode"] == "raindrop"
+    assert Options(weights={"raindrop": 1.0}).shares() == {"raindrop": 1.0}

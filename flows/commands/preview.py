@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 import degradations
 from degradations._contract import Options
-from degradations._coupled import COUPLED, steps_of
+from degradations._coupled import COUPLED, NAMED, steps_of
 from flows.console import Console
 from storage.canonical import plain
 from storage.errors import SettingsError, SourceError
@@ -18,6 +18,7 @@ from storage.records import Image
 from storage.samples import encode_image
 from tasks import preview
 from tasks.decode import decode
+from tasks.degrade import pattern
 from tasks.mixture import REALRESTORER
 
 
@@ -49,7 +50,8 @@ def preview_command(
         raise SettingsError("name the degradation to preview, or ask for all of them with --grid")
     chosen = read_options(known(name), options)
     with console.busy(f"rendering {name}"):
-        scene = preview.scene_of(image, second=None if second is None else read_photograph(second))
+        mirrored = None if second is None else read_photograph(second)
+        scene = preview.scene_of(image, second=mirrored, patterns=read_patterns(chosen, seed))
         recipe, rendered = preview.preview(name, scene, severity=severity, seed=seed, options=chosen)
     write_picture(output, rendered.degraded)
     mse = float(np.mean((rendered.clean.astype(np.float32) - rendered.degraded) ** 2))
@@ -65,7 +67,7 @@ def known(name: str) -> str:
     """Return `name` if it is a degradation, a combination or a list joined by plus signs; else SettingsError."""
     unknown = [step for step in steps_of(name) if step not in degradations.names()]
     if unknown:
-        there = ", ".join([*degradations.names(), *COUPLED])
+        there = ", ".join([*degradations.names(), *NAMED, *COUPLED])
         raise SettingsError(f"{unknown[0]!r} is no degradation; there are {there}")
     return name
 
@@ -90,6 +92,15 @@ def read_options(name: str, texts: tuple[str, ...]) -> Mapping[str, Options]:
             where = ".".join(str(part) for part in first["loc"])
             raise SettingsError(f"--option {owner}.{where}: {first['msg']}; options of {owner}: {there}") from error
     return found
+
+
+def read_patterns(options: Mapping[str, Options], seed: int) -> dict[str, Image]:
+    """Return, by degradation, the picture that `seed` chooses of a folder of patterns; SettingsError if it is none."""
+    folders = {name: folder for name, given in options.items() if (folder := getattr(given, "patterns", None))}
+    try:
+        return {name: pattern(name, folder, seed) for name, folder in folders.items()}
+    except SourceError as error:
+        raise SettingsError(f"{error} ({error.reason}); take it out of the folder or name another seed") from error
 
 
 def read_photograph(file: Path) -> Image:
