@@ -19,20 +19,19 @@ OVERSIZE = 2  # of what a tile is rendered at: codecs and sensors act at native 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def scene_of(image: Image, *, second: Image | None = None, patterns: Mapping[str, Image] | None = None) -> Scene:
+def scene_of(image: Image, *, overlays: Mapping[str, Image] | None = None) -> Scene:
     """Return the scene of a photograph, uint8 (H, W, 3), annotated by the embedded backends.
 
-    second: the photograph that a reflection mirrors; without one it mirrors a made-up room. patterns: pictures of the
-    user's, by the degradation that mixes them in.
+    overlays: pictures of the user's, by the degradation that mixes them in: the photograph that a reflection mirrors
+    (without one it mirrors a made-up room), patterns.
     """
-    given = {**(patterns or {}), **({} if second is None else {"reflection": second})}
     depth = open_annotator("depth_prior").annotate(image)
     return Scene(
         key="preview",
         image=image,
         depth=samples.decode_depth(samples.encode_depth(depth)),
         segments=open_annotator("superpixels").annotate(image),
-        overlays={name: fit(overlay, image.shape) for name, overlay in given.items()},
+        overlays={name: fit(overlay, image.shape) for name, overlay in (overlays or {}).items()},
     )
 
 
@@ -44,16 +43,25 @@ def preview(
     return recipe, render(scene, recipe)
 
 
-def grid(image: Image, *, names: Sequence[str] = tuple(REALRESTORER), seed: int = 0, width: int = 320) -> Image:
+def grid(
+    image: Image,
+    *,
+    names: Sequence[str] = tuple(REALRESTORER),
+    seed: int = 0,
+    options: Mapping[str, Options] | None = None,
+    overlays: Mapping[str, Image] | None = None,
+    width: int = 320,
+) -> Image:
     """Return a labelled picture: one row for each name, the clean image and the five levels, `width` pixels each."""
-    scene = scene_of(_scaled(image, OVERSIZE * width))
-    rows = [_row(name, scene, seed, width) for name in names]
+    scene = scene_of(_scaled(image, OVERSIZE * width), overlays=overlays)
+    rows = [_row(name, scene, seed, options, width) for name in names]
     heads = [_label("clean", width), *(_label(f"level {number}", width) for number in range(1, 6))]
     return _stack([_beside([_label("", max(width // 3, 90)), *heads]), *rows])
 
 
-def _row(name: str, scene: Scene, seed: int, width: int) -> Image:
-    rendered = [preview(name, scene, severity=level - 0.02, seed=seed)[1].degraded for level in LEVELS]
+def _row(name: str, scene: Scene, seed: int, options: Mapping[str, Options] | None, width: int) -> Image:
+    pairs = [preview(name, scene, severity=level - 0.02, seed=seed, options=options)[1] for level in LEVELS]
+    rendered = [pair.degraded for pair in pairs]
     clean, *tiles = (_scaled(each, width) for each in (scene.image, *rendered))
     height = len(clean)
     side = np.full((height, max(width // 3, 90), 3), 255, np.uint8)

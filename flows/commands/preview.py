@@ -37,21 +37,20 @@ def preview_command(
     """Write the picture and print the recipe; returns the exit status."""
     console = Console(as_json=as_json)
     check_output(output)
+    if name is None and not grid:
+        raise SettingsError("name the degradation to preview, or ask for all of them with --grid")
+    names = (known(name),) if name else tuple(REALRESTORER)
+    chosen = read_options(names, options)
     image = read_photograph(photograph)
-    if grid:
-        names = (name,) if name else tuple(REALRESTORER)
-        wanted = [known(item) for item in names]
+    overlays = read_patterns(chosen, seed) | ({} if second is None else {"reflection": read_photograph(second)})
+    if name is None or grid:
         with console.busy("rendering the grid"):
-            picture = preview.grid(image, names=wanted, seed=seed)
+            picture = preview.grid(image, names=names, seed=seed, options=chosen, overlays=overlays)
         write_picture(output, picture)
         console.result({"picture": str(output), "names": list(names)}, f"{output}: {', '.join(names)}")
         return 0
-    if name is None:
-        raise SettingsError("name the degradation to preview, or ask for all of them with --grid")
-    chosen = read_options(known(name), options)
     with console.busy(f"rendering {name}"):
-        mirrored = None if second is None else read_photograph(second)
-        scene = preview.scene_of(image, second=mirrored, patterns=read_patterns(chosen, seed))
+        scene = preview.scene_of(image, overlays=overlays)
         recipe, rendered = preview.preview(name, scene, severity=severity, seed=seed, options=chosen)
     write_picture(output, rendered.degraded)
     mse = float(np.mean((rendered.clean.astype(np.float32) - rendered.degraded) ** 2))
@@ -72,15 +71,20 @@ def known(name: str) -> str:
     return name
 
 
-def read_options(name: str, texts: tuple[str, ...]) -> Mapping[str, Options]:
-    """Return the options that `key=value` texts set, by degradation; `haze.kind=fog` names its owner."""
-    tables: dict[str, dict[str, str]] = {step: {} for step in steps_of(name)}
+def read_options(names: tuple[str, ...], texts: tuple[str, ...]) -> Mapping[str, Options]:
+    """Return the options that `key=value` texts set, by degradation; `haze.kind=fog` names its owner.
+
+    One of several `names` has to be named.
+    """
+    tables: dict[str, dict[str, str]] = {step: {} for name in names for step in steps_of(name)}
+    default = next(iter(tables))
     for text in texts:
         key, equals, value = text.partition("=")
         owner, dot, option = key.rpartition(".")
-        owner = owner if dot else steps_of(name)[0]
+        owner = owner if dot or len(names) > 1 else default
         if not equals or owner not in tables:
-            raise SettingsError(f"--option {text!r} is not KEY=VALUE or {steps_of(name)[0]}.KEY=VALUE")
+            form = f"{default}.KEY=VALUE" if len(names) > 1 else f"KEY=VALUE or {default}.KEY=VALUE"
+            raise SettingsError(f"--option {text!r} is not {form}")
         tables[owner][option] = value
     found = {}
     for owner, table in tables.items():

@@ -1,0 +1,43 @@
+"""`pairforge preview --grid` listens to the same options as a single preview."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from flows.__main__ import run
+from storage.records import Image
+from tests.scenes import scene
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("preview") / "photograph.png"
+    cv2.imwrite(str(file), scene("coffee", 128).image[..., ::-1])
+    return file
+
+
+def grid_of(name: str, photograph: Path, *more: str) -> Image:
+    picture = photograph.with_name("grid.png")
+    assert run(["preview", "--grid", name, str(photograph), "-o", str(picture), *more]) == 0
+    return np.asarray(cv2.imread(str(picture)), dtype=np.uint8)
+
+
+def test_a_grid_takes_the_options_of_its_degradation(photograph: Path) -> None:
+    plain, glass = (grid_of("rain", photograph, "--option", f"mode={mode}") for mode in ("streaks", "raindrop"))
+    assert plain.shape == glass.shape
+    assert not np.array_equal(plain, glass)
+
+
+def test_a_grid_mirrors_the_second_photograph(photograph: Path) -> None:
+    room = grid_of("reflection", photograph)
+    other = grid_of("reflection", photograph, "--second", str(photograph))
+    assert not np.array_equal(room, other)
+
+
+def test_an_option_of_a_whole_grid_names_its_degradation(photograph: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["preview", "--grid", str(photograph), "-o", str(photograph.with_name("x.png")), "--option"]
+    assert run([*arguments, "mode=raindrop"]) == 2
+    assert "rain.KEY=VALUE" in capsys.readouterr().err
+    assert not photograph.with_name("x.png").exists()
