@@ -8,9 +8,8 @@ is local: a lamp lights the streaks around it.
 What the veil takes from sight depends on the drops, not on the rate of the rain R alone. A spectrum N0 e^(-g R^-0.21 D)
 of spheres has the cross-section pi N0 / (2 g^3) R^0.63, per km 0.18 R^0.63 of Marshall and Palmer's, 0.08 of a
 thunderstorm, 0.25 of drizzle (N0 8000, 1400 and 30000; g 4.1, 3.0 and 5.7; Joss et al. 1968). Diffraction takes as much
-again, but to angles below those of a pixel; it counts where light is scattered often. So between 0.08 and 0.51 R^0.63
-all is rain (Weber's 0.312 R^0.67, Halder et al., arXiv 1908.10335, lies between), from few large drops in clear air
-to a grey drizzle; how many drops there are varies as much.
+again, if to angles below those of a pixel. So from 0.08 R^0.63 to Weber's 0.312 R^0.67 (Halder et al., arXiv
+1908.10335), 0.37 R^0.63 in hard rain, all is rain: of few large drops in clear air or of many in grey.
 
 Ours: how many drops count as one streak (`emphasis`), and which of all these showers falls: that which touches the area
 of the level (`_shower`).
@@ -47,7 +46,7 @@ FILM = (0.0, 0.0, 0.0, 0.0, 0.08, 0.3)  # of the light, spread by the water betw
 STRUCK = (0.0, 60.0, 180.0, 450.0, 900.0, 1600.0)  # drops that splash, per 1024 x 1024 of near ground
 WETNESS = (0.02, 0.08, 0.15, 0.2, 0.25, 0.3)  # stops, at most: a shower may have begun just now
 METRES = (1.5, 6.0)  # to the nearest point, which nobody knows
-LOSS = (0.08e-3, 0.51e-3)  # extinction per metre at 1 mm/h, see above
+LOSS = (0.08e-3, 0.37e-3)  # extinction per metre at 1 mm/h, see above
 ON_THE_WAY = (0.1, 1.0)  # share of the way on which it rains: a shower may end not far behind its streaks
 DENSEST = (1.0, 1.0, 1.0, 1.0, 1.2, 1.6)  # of streaks, 1 for one a drop; at least one for `emphasis` drops is there
 AREA = (0.04, 0.1, 0.2, 0.5, 0.8, 0.97)  # share of visibly changed pixels at the borders of the levels
