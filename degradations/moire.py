@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._codecs import jpeg
+from degradations._codecs import Subsampling, jpeg
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._fields import lattice
 from degradations._light import LUMA
@@ -40,10 +40,11 @@ Layout = Literal["rgb", "bgr", "pentile", "delta"]
 LAYOUTS: tuple[Layout, ...] = ("rgb", "bgr", "pentile", "delta")
 CONTRAST = (0.06, 0.09, 0.12, 0.15, 0.2, 0.28)  # RMS of the pattern over the light, at the borders of the levels
 SATURATION = (0.2, 0.2, 0.4, 0.6, 0.8, 1.0)
-AREA = (0.05, 0.18, 0.42, 0.56, 0.8, 1.0)  # of the pattern; weak, it is seen in half of that (`EXPERIMENTS.md`)
+AREA = (0.05, 0.21, 0.44, 0.56, 0.8, 1.0)  # of the pattern; weak, it is seen in half of that (`EXPERIMENTS.md`)
 BLENDED_AREA = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)  # of a blended one, which is seen all over
 LIFT = (0.0, 0.02, 0.06, 0.2, 0.5, 1.0)  # it is seen all over the picture, so it comes last
 GREY = 0.7  # sRGB value on which patterns to blend lie
+QUALITY = (99.0, 98.0, 96.0, 89.0, 76.0, 60.0)  # of a copy, which is seen all over, so it comes last, too
 TILE = 48  # samples of the periodic tile, which holds two screen pixels a side
 BLOCK = 2  # the pattern is made for each 2 x 2 cell of the mosaic
 
@@ -59,7 +60,7 @@ class Moire:
     grids. blur: sigma of the optics in camera pixels.
     lift: black level, linear. vignette: loss in the corners, 0 to 1. white: gains of the channels, exposure
     included. band: depth of the rolling-shutter band, band_cycles: per picture height, band_phase: cycles.
-    quality: of the JPEG copy, 0 for none.
+    quality: of the JPEG copy, 0 for none; subsampling: of its colours.
     blend: 0 for the camera, else the weight of multiply in the blend; opacity: of the blended pattern, 0 to 1.
     """
 
@@ -84,6 +85,7 @@ class Moire:
     band_cycles: float
     band_phase: float
     quality: int
+    subsampling: Subsampling
     blend: float
     opacity: float
     use_overlay: bool
@@ -136,7 +138,8 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Moi
         band=uniform(rng, 0.02, 0.08) * look * banded,
         band_cycles=uniform(rng, 0.5, 3),
         band_phase=uniform(rng, 0, 1),
-        quality=round(95 - 35 * path(severity, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0))) if compressed else 0,
+        quality=round(path(severity, QUALITY, identity=QUALITY[0])) if compressed else 0,
+        subsampling="4:4:4",
         blend=weight if blended else 0.0,
         opacity=path(severity, (0.2, 0.3, 0.45, 0.6, 0.8, 1.0)),
         use_overlay=overlay,
@@ -165,7 +168,7 @@ def copy(frame: Frame, params: Moire, scene: Scene) -> Frame:
     del scene
     if params.quality == 0:
         return frame
-    return replace(frame, degraded=jpeg(frame.degraded, quality=params.quality, subsampling="4:2:0"))
+    return replace(frame, degraded=jpeg(frame.degraded, quality=params.quality, subsampling=params.subsampling))
 
 
 def pattern(params: Moire, shape: tuple[int, int]) -> Light:

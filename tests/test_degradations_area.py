@@ -55,6 +55,13 @@ def test_moire_touches_as_much_as_its_level_says(preset: str, level: int) -> Non
     assert low <= np.median(shares("moire", level, preset=preset, jpeg=0.0)) <= high
 
 
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_a_jpeg_of_moire_touches_as_much_as_its_level_says(level: int) -> None:
+    """A JPEG is seen all over, however small the pattern."""
+    low, high = BANDS[level - 1]
+    assert low <= np.median(shares("moire", level, jpeg=1.0)) <= high
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("mode", ["streaks", "night", "raindrop"])
 def test_rain_touches_as_much_as_its_level_says(mode: str, level: int) -> None:
