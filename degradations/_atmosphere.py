@@ -1,4 +1,4 @@
-"""The air between camera and scene: distances from inverse depth, the light that haze and rain scatter in, the blend.
+"""The air between camera and scene: distances from inverse depth, the light that haze and rain scatter in.
 
 Inverse depth tells distance up to a scale and an offset (Ranftl et al., arXiv 1907.01341), so distances here are
 relative: 1 is that of the nearest point. What the offset hides is drawn, not guessed.
@@ -78,13 +78,6 @@ def relit(frame: Frame, light: tuple[float, float, float]) -> Light:
     before, after = np.array(cv2.mean(frame.clean)[:3]), np.array(cv2.mean(frame.degraded)[:3])
     dimmed = np.where(before > 1e-4, after / np.maximum(before, 1e-4), 1)
     return np.asarray(colour * np.clip(dimmed, 0, 1), dtype=np.float32)
-
-
-def koschmieder(light: Light, transmission: Light, colour: Light, out: Light) -> None:
-    """Write light * t + colour * (1 - t) to `out`; transmission: of each channel, float32 (H, W, 3)."""
-    scattered = cv2.transform(transmission, np.column_stack((np.diag(-colour), colour)))
-    cv2.multiply(light, transmission, dst=out)
-    cv2.add(out, scattered, dst=out)
 
 
 def overlay_luminance(scene: Scene, name: str, *, flip: bool) -> Light | None:

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._atmosphere import koschmieder
 from degradations._contract import Degradation, Frame, Light, Part, Stage
 from degradations._light import decode, luminance
 from degradations._random import gaussian_field, log_uniform, seed, uniform, uniform_field
@@ -70,8 +69,11 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: obj
 
 def _fall(frame: Frame, params: Snow, scene: Scene) -> Frame | Work:
     """Put snow between the camera and the scene."""
+    from degradations.kernels.air import through_air
+
     assert scene.depth is not None
-    depth = scene.depth
+    depth, width = scene.depth, scene.image.shape[1]
+    colour, even = np.tile(np.array(params.light, np.float32), width), np.ones(3 * width, np.float32)
     flakes = [layer(scene.image.shape[:2], index, params) for index in range(len(LAYERS))]
 
     def snow(light: Light, rows: slice, out: Light) -> None:
@@ -79,7 +81,7 @@ def _fall(frame: Frame, params: Snow, scene: Scene) -> Frame | Work:
         for plane, nearness in zip(flakes, LAYERS, strict=True):
             hidden = plane[rows] * (depth[rows] < np.float32(nearness))
             passed *= np.float32(1) - hidden * np.float32(1 / 255)
-        koschmieder(light, cv2.cvtColor(passed, cv2.COLOR_GRAY2RGB), np.array(params.light, np.float32), out)
+        through_air(light, -cv2.log(passed).reshape(passed.shape), even, colour, out)
 
     return snow
 

@@ -8,14 +8,14 @@ import pytest
 from pydantic import TypeAdapter
 
 from degradations import load
-from degradations._atmosphere import SKY, koschmieder, layout, soften
+from degradations._atmosphere import SKY, layout, soften
 from degradations._contract import Frame
 from degradations._light import decode, luminance
 from degradations._random import generator
 from degradations._render import render_params
 from degradations._strips import enlarged, strips
 from degradations.haze import Haze, HazeOptions, optical_depth, sample, veil
-from degradations.kernels.air import distances
+from degradations.kernels.air import distances, through_air
 from storage.records import Scene
 
 HAZE = load("haze")
@@ -47,9 +47,9 @@ def frame_of(scene: Scene) -> Frame:
 
 
 def blend(light: np.ndarray, depth: float, colour: np.ndarray) -> np.ndarray:
-    plane = np.full(light.shape[:2], np.exp(-depth), np.float32)
-    out = np.empty_like(light)
-    koschmieder(light, np.dstack((plane, plane, plane)), colour, out)
+    out, width = np.empty_like(light), light.shape[1]
+    depths = np.full(light.shape[:2], depth, np.float32)
+    through_air(light, depths, np.ones(3 * width, np.float32), np.tile(colour, width), out)
     return out
 
 
