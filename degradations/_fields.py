@@ -25,15 +25,16 @@ def fbm(shape: tuple[int, int], seed: int, *, cell: float, octaves: int = 5, gai
     return np.asarray(field, dtype=np.float32)
 
 
-def lattice(shape: tuple[int, int], seed: int, *, cell: float, stream: int = 0) -> Light:
+def lattice(shape: tuple[int, int], seed: int, *, cell: float, stream: int = 0, narrow: float = 1.0) -> Light:
     """Return smooth noise, float32 (H, W), mean 0 and variance about 1: Gaussian lattice points, cubic between.
 
-    cell: distance of lattice points in pixels at min(H, W) = 1024. The lattice is 256 x 256 points and repeats.
+    cell: distance of lattice points in pixels at min(H, W) = 1024. narrow: how much closer they are along
+    a row. The lattice is 256 x 256 points and repeats.
     """
     points = gaussian_field((256, 256), seed, stream=stream)
     pitch = max(cell * min(shape) / 1024, 1e-3)
     rows = (np.arange(shape[0], dtype=np.float32) + 0.5) / np.float32(pitch)
-    columns = (np.arange(shape[1], dtype=np.float32) + 0.5) / np.float32(pitch)
+    columns = (np.arange(shape[1], dtype=np.float32) + 0.5) / np.float32(pitch / narrow)
     map_columns = np.broadcast_to(columns[None, :] % 256, shape).astype(np.float32)
     map_rows = np.broadcast_to(rows[:, None] % 256, shape).astype(np.float32)
     field = cv2.remap(points, map_columns, map_rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
