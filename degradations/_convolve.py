@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._contract import Light
+from degradations._light import DECODE, ENCODE
 from degradations._psf import gaussian_taps, line, point_spread, stroke
-from degradations._strips import Stream, Work, streamed, unread, whole
+from degradations._strips import IntoCodes, Stream, Work, streamed, unread, whole
+from storage.records import Image
 
 MIRROR = cv2.BORDER_REFLECT_101
 DIRECT = 129  # taps, zero or not, up to which OpenCV's filter goes the direct way
@@ -89,31 +91,43 @@ def _near(light: Light, taps: Light) -> Work:
 
 def halved(stream: Stream) -> Light:
     """Return the light of `stream` at half the size, rounded up, as `cv2.pyrDown` makes it."""
-    from degradations.kernels.pyramid import reduce
+    from degradations.kernels.pyramid import reduce, reduce_codes
 
     height, width, *channels = stream.shape
     small = np.empty(((height + 1) // 2, (width + 1) // 2, *channels), np.float32)
     out, count = _flat(small)
-    lines = np.empty((8, out.shape[1]), np.float32)
+    lines = np.empty((5, out.shape[1]), np.float32)
+    if stream.codes is not None:
+        reduce_codes(stream.codes.reshape(height, -1), DECODE, stream.gains, lines, out)
+        return small
     for rows, light in stream.strips:
         reduce(_flat(light)[0], count, rows.start, height, lines, out)
     return small
 
 
-def growing(work: Work, small: tuple[int, ...], shape: tuple[int, ...]) -> Work:
+def growing(work: Work, small: tuple[int, ...], shape: tuple[int, ...]) -> IntoCodes:
     """Return the work that writes at `shape`, about twice `small`, what `work` does at `small`, as `cv2.pyrUp` does."""
-    from degradations.kernels.pyramid import enlarge
+    from degradations.kernels.pyramid import enlarge, enlarge_codes
 
     nothing = unread(small)
 
-    def grow(_: Light, rows: slice, out: Light) -> None:
+    def part(rows: slice) -> tuple[Light, int]:
+        """Return what is enlarged to `rows`, and in which of its rows, enlarged, these begin."""
         first, last = max(0, rows.start // 2 - 1), min(small[0], (rows.stop + 1) // 2 + 1)
-        part = np.empty((last - first, *small[1:]), np.float32)
-        work(nothing, slice(first, last), part)
-        flat, channels = _flat(part)
-        enlarge(flat, channels, rows.start - 2 * first, _flat(out)[0])
+        light = np.empty((last - first, *small[1:]), np.float32)
+        work(nothing, slice(first, last), light)
+        return light, rows.start - 2 * first
 
-    return grow
+    def grow(_: Light, rows: slice, out: Light) -> None:
+        light, top = part(rows)
+        flat, channels = _flat(light)
+        enlarge(flat, channels, top, _flat(out)[0])
+
+    def end(rows: slice, out: Image) -> None:
+        light, top = part(rows)
+        enlarge_codes(_flat(light)[0], top, ENCODE, out.reshape(len(out), -1))
+
+    return IntoCodes(grow, end)
 
 
 def _flat(light: Light) -> tuple[Light, int]:

@@ -27,9 +27,9 @@ def linear_to_srgb(light: NDArray[Any]) -> NDArray[Any]:
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * np.maximum(light, 0) ** (1 / 2.4) - 0.055)
 
 
-_DECODE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
-_ENCODE = np.rint(linear_to_srgb(np.arange(65536) / 65535) * 255).astype(np.uint8)
-_OVER = np.maximum((_DECODE - np.float32(0.97)) / np.float32(0.03), 0) ** 2  # how far a code is into clipping, 0 to 1
+DECODE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
+ENCODE = np.rint(linear_to_srgb(np.arange(65536) / 65535) * 255).astype(np.uint8)
+_OVER = np.maximum((DECODE - np.float32(0.97)) / np.float32(0.03), 0) ** 2  # how far a code is into clipping, 0 to 1
 NEARLY_WHITE = int(np.argmax(_OVER > 0))  # the first code that is
 
 
@@ -41,7 +41,7 @@ def decode(image: Image, *, out: Light | None = None) -> Light:
     from degradations.kernels import codes
 
     out = np.empty(image.shape, np.float32) if out is None else out
-    codes.decode(np.ascontiguousarray(image).reshape(-1), _DECODE, out.reshape(-1))
+    codes.decode(np.ascontiguousarray(image).reshape(-1), DECODE, out.reshape(-1))
     return out
 
 
@@ -53,7 +53,7 @@ def encode(light: Light, *, out: Image | None = None) -> Image:
     from degradations.kernels import codes
 
     out = np.empty(light.shape, np.uint8) if out is None else out
-    codes.encode(np.ascontiguousarray(light).reshape(-1), _ENCODE, out.reshape(-1))
+    codes.encode(np.ascontiguousarray(light).reshape(-1), ENCODE, out.reshape(-1))
     return out
 
 
@@ -77,10 +77,7 @@ def _expand(frame: Frame, params: Any, scene: Scene) -> Frame | Work:
     image, gains = np.ascontiguousarray(scene.image), _gains(params.highlights)
     if not any((image[rows] >= NEARLY_WHITE).any() for _, _, rows in strips(image.shape)):
         return frame
-    return FromCodes(
-        go_on=lambda light, rows, out: _brighten(light, image[rows], gains, out),
-        begin=lambda codes, rows, out: _decode_bright(codes, gains, out),
-    )
+    return FromCodes(lambda light, rows, out: _brighten(light, image[rows], gains, out), gains)
 
 
 expand_highlights = ByRows(_expand, idle=lambda params: params.highlights == 0)
@@ -89,8 +86,15 @@ expand_highlights = ByRows(_expand, idle=lambda params: params.highlights == 0)
 def brightened(image: Image, highlights: float) -> Light:
     """Return the linear light of `image`, uint8 (H, W, 3), with highlights up to 1 + `highlights`."""
     out = np.empty(image.shape, np.float32)
-    _decode_bright(np.ascontiguousarray(image), _gains(highlights), out)
+    decode_bright(np.ascontiguousarray(image), _gains(highlights), out)
     return out
+
+
+def decode_bright(image: Image, gains: Light, out: Light) -> None:
+    """Write the light of `image` and what its clipped parts hold beyond white, `gains` (256,), to `out`, (H, W, 3)."""
+    from degradations.kernels import codes
+
+    codes.decode_bright(image.reshape(-1), DECODE, gains, out.reshape(-1))
 
 
 def _gains(highlights: float) -> Light:
@@ -103,10 +107,3 @@ def _brighten(light: Light, image: Image, gains: Light, out: Light) -> None:
     from degradations.kernels import codes
 
     codes.brighten(light.reshape(-1), image.reshape(-1), gains, out.reshape(-1))
-
-
-def _decode_bright(image: Image, gains: Light, out: Light) -> None:
-    """Write the light of `image`, and what its clipped parts hold beyond white, to `out`, both (H, W, 3)."""
-    from degradations.kernels import codes
-
-    codes.decode_bright(image.reshape(-1), _DECODE, gains, out.reshape(-1))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from degradations import load
 from degradations._contract import Degradation, Frame, Light, Part, Stage
-from degradations._light import decode, encode
+from degradations._light import decode, decode_bright, encode
 from degradations._recipes import params_of
-from degradations._strips import ByRows, FromCodes, Gathering, Stream, Work, strips, unread
+from degradations._strips import PIXELS, ByRows, FromCodes, Gathering, IntoCodes, Stream, Work, strips, unread
 from storage.records import Image, Recipe, Scene
 
 
@@ -102,7 +102,14 @@ def _applied(progress: _Progress, part: Part, params: Any, scene: Scene) -> _Pro
 def _gathered(progress: _Progress, part: Gathering, params: Any, scene: Scene) -> _Progress:
     """Return `progress` with what waits worked into `part`, whose work waits in its place."""
     source = progress.frame.degraded
-    work = part.gather(Stream(source.shape, _worked(progress.waiting, source)), params, scene)
+    stream = Stream(source.shape, _worked(progress.waiting, source))
+    if source.dtype == np.uint8:
+        match progress.waiting:
+            case ():
+                stream = replace(stream, codes=source)
+            case (FromCodes(gains=gains),):
+                stream = replace(stream, codes=source, gains=gains)
+    work = part.gather(stream, params, scene)
     return replace(progress, frame=replace(progress.frame, degraded=unread(source.shape)), waiting=(work,))
 
 
@@ -142,8 +149,13 @@ def _encoded(progress: _Progress) -> _Progress:
     if source.dtype == np.uint8 and not progress.waiting:
         return progress
     image = np.empty(source.shape, np.uint8)
-    for rows, light in _worked(progress.waiting, source):
-        encode(light, out=image[rows])
+    match progress.waiting:
+        case (IntoCodes() as work,):
+            for _, _, rows in strips(source.shape, pixels=2 * PIXELS):  # no light beside it in the cache
+                work.end(rows, image[rows])
+        case waiting:
+            for rows, light in _worked(waiting, source):
+                encode(light, out=image[rows])
     return replace(progress, frame=replace(progress.frame, degraded=image), waiting=())
 
 
@@ -153,8 +165,11 @@ def _worked(works: tuple[Work, ...], source: NDArray[Any], out: Light | None = N
     out: of the shape of `source`, to which all of it is written; without it a strip is gone with the next one.
     """
     if source.dtype == np.uint8:
-        first = works[0] if works else None
-        works = (first.begin, *works[1:]) if isinstance(first, FromCodes) else (_decode, *works)
+        match works:
+            case (FromCodes(gains=gains), *others):
+                works = (partial(_decode, gains=gains), *others)
+            case _:
+                works = (_decode, *works)
     _, _, tallest = next(strips(source.shape))
     room = np.empty((2, tallest.stop, *source.shape[1:]), np.float32)  # works read one half and write the other
     for _, _, rows in strips(source.shape):
@@ -168,9 +183,12 @@ def _worked(works: tuple[Work, ...], source: NDArray[Any], out: Light | None = N
         yield rows, light
 
 
-def _decode(codes: NDArray[Any], rows: slice, out: Light) -> None:
+def _decode(codes: NDArray[Any], rows: slice, out: Light, *, gains: Light | None = None) -> None:
     del rows
-    decode(codes, out=out)
+    if gains is None:
+        decode(codes, out=out)
+    else:
+        decode_bright(codes, gains, out)
 
 
 def _check_needs(degradation: Degradation, name: str, scene: Scene) -> None:

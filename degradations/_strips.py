@@ -5,15 +5,14 @@ arithmetic. Parts that work row by row say so (`ByRows`), and `render` then take
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from degradations._contract import Frame, Light
-from storage.records import Scene
+from storage.records import Image, Scene
 
 PIXELS = 2**15  # in a strip: its light takes 384 KB
 
@@ -25,11 +24,26 @@ Work = Callable[[Light, slice, Light], None]
 class FromCodes:
     """Work that can also begin with codes, while nothing has changed the photograph.
 
-    go_on: the work on light. begin(codes, rows, out): writes to `out` the same of the decoded `codes`, uint8.
+    go_on: the work on light. gains: float32 (256,), what it adds to a pixel whose least code is 0 to 255.
     """
 
     go_on: Work
-    begin: Callable[[NDArray[Any], slice, Light], None]
+    gains: Light
+
+    def __call__(self, light: Light, rows: slice, out: Light, /) -> None:
+        """Write to `out` what becomes of `light`."""
+        self.go_on(light, rows, out)
+
+
+@dataclass(frozen=True, slots=True)
+class IntoCodes:
+    """Work that can also end with codes, where nothing comes after it.
+
+    go_on: the work on light. end(rows, out): writes to `out`, uint8, what encoding makes of these rows.
+    """
+
+    go_on: Work
+    end: Callable[[slice, Image], None]
 
     def __call__(self, light: Light, rows: slice, out: Light, /) -> None:
         """Write to `out` what becomes of `light`."""
@@ -40,12 +54,15 @@ class FromCodes:
 class Stream:
     """The light of a picture of `shape`, which comes once, strip by strip, from top to bottom.
 
-    strips: the rows and their light, which is gone with the next. known: all of it, if it is there already.
+    strips: the rows and their light, which is gone with the next. known: all of it, if it is there already. codes:
+    uint8 (H, W, 3), if nothing has changed the photograph but `gains` (see `FromCodes`).
     """
 
     shape: tuple[int, ...]
     strips: Iterator[tuple[slice, Light]]
     known: Light | None = None
+    codes: Image | None = None
+    gains: Light = field(default_factory=lambda: np.zeros(256, np.float32))
 
     def light(self) -> Light:
         """Return all of the light."""

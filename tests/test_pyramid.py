@@ -6,7 +6,7 @@ import pytest
 
 from degradations._contract import Light
 from degradations._convolve import growing, halved, ready
-from degradations._light import brightened, decode
+from degradations._light import _gains, brightened, decode, encode
 from degradations._psf import gaussian_taps
 from degradations._strips import Stream, streamed, whole
 from degradations.kernels import codes, pyramid
@@ -59,7 +59,7 @@ def test_growing_by_strips_is_that_of_opencv(shape, rows):
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 1, 3), (1, 40, 3)])
-@pytest.mark.parametrize("sigma", [0.4, 1.7])
+@pytest.mark.parametrize("sigma", [0.4, 1.3, 1.7])
 def test_light_is_softened_by_the_taps_along_both_axes(shape, sigma):
     light, taps, found = noise(shape), gaussian_taps(sigma), np.empty(shape, np.float32)
     half = np.zeros(8, np.float32)
@@ -68,6 +68,29 @@ def test_light_is_softened_by_the_taps_along_both_axes(shape, sigma):
     for top in range(0, len(light), 8):
         pyramid.soften(flat, channels, half, top, found[top : top + 8].reshape(-1, flat.shape[1]))
     np.testing.assert_allclose(found, correlated(light, taps), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "shape", [(41, 30, 3), (40, 1031, 3), (17, 259, 3), (2, 1, 3), (1, 2, 3), (1, 1, 3), (3, 3, 3)]
+)
+@pytest.mark.parametrize("over", [0.0, 3.0])
+def test_the_half_of_codes_is_that_of_their_light(shape, over):
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    image[:, : shape[1] // 3] = np.random.default_rng(1).integers(250, 256, image[:, : shape[1] // 3].shape)
+    stream = Stream(shape, iter(()), codes=image, gains=_gains(over))
+    np.testing.assert_array_equal(halved(stream), halved(streamed(brightened(image, over))))
+
+
+@pytest.mark.parametrize("shape", [(64, 80, 3), (65, 1031, 3), (41, 30, 3), (9, 9, 3), (2, 3, 3), (2, 1, 3), (1, 1, 3)])
+@pytest.mark.parametrize("rows", [5, 8, 200])
+def test_growing_into_codes_is_growing_and_encoding(shape, rows):
+    small = 1.4 * noise(((shape[0] + 1) // 2, (shape[1] + 1) // 2, 3)) - np.float32(0.2)
+    work, codes, light = growing(ready(small), small.shape, shape), np.empty(shape, np.uint8), np.empty(shape, "f4")
+    for top in range(0, shape[0], rows):
+        part = slice(top, min(top + rows, shape[0]))
+        work.end(part, codes[part])
+        work(np.empty(0, np.float32), part, light[part])
+    np.testing.assert_array_equal(codes, encode(light))
 
 
 def test_decoding_to_bright_light_is_decoding_and_brightening():

@@ -13,6 +13,7 @@ from degradations._light import decode, encode, expand_highlights
 from degradations._random import gaussian_field
 from degradations._render import render_params
 from degradations._strips import strips, whole
+from degradations.blur import Blur, Web
 from storage.records import Image, Scene
 from tests.scenes import annotated, sampled
 
@@ -48,6 +49,14 @@ def test_strips_through_all_parts_are_part_after_part(name: str, seed: int) -> N
     np.testing.assert_array_equal(
         render_params(scene, [(load(name), params)]).degraded, one_after_another(scene, name, params)
     )
+
+
+@pytest.mark.parametrize("highlights", [0.0, 4.0])
+def test_a_gaussian_from_codes_to_codes_is_part_after_part(highlights: float) -> None:
+    web = Web(kernel="gaussian", sigma=40.0, aspect=1.0, angle=0.0, beta=1.0)  # 4 pixels
+    scene, params = wide_scene(), Blur(highlights=highlights, motion=web)
+    found = render_params(scene, [(load("blur"), params)]).degraded
+    np.testing.assert_array_equal(found, one_after_another(scene, "blur", params))
 
 
 def test_the_scene_itself_is_never_written_to() -> None:

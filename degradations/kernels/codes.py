@@ -10,7 +10,7 @@ from degradations._contract import Light
 
 _BLACK, _WHITE, _STEPS = np.float32(0), np.float32(1), np.float32(65535)
 _NEAREST = np.float32(0xC00000)  # 1.5 times 2^23: adding it leaves no fraction: rounds to the nearest, ties to even
-_SPAN = 3 * 64  # values that are looked at together
+_SPAN = 3 * 128  # values that are looked at together: whole vectors
 _LENGTH = 3 * 1365  # values at a time, so that their codes stay in the fastest cache
 
 
@@ -29,18 +29,82 @@ def quantise(light: Light, out: NDArray[Any]) -> None:
 
 
 @inlined
-def add_gains(codes: NDArray[np.uint8], gains: Light, out: Light) -> None:
-    """Add to each pixel of `out` (3 N,) the gain (256,), which rises, of the least of its `codes`."""
+def is_dark(codes: NDArray[np.uint8], gains: Light) -> bool:
+    """Return whether none of `codes` has a gain; gains (256,) rise."""
     brightest = np.uint8(0)
     for value in range(codes.size):
         brightest = max(brightest, codes[value])
-    if gains[brightest] == _BLACK:  # nearly everywhere
+    return bool(gains[brightest] == _BLACK)
+
+
+@inlined
+def add_gains(codes: NDArray[np.uint8], gains: Light, out: Light) -> None:
+    """Add to each pixel of `out` (3 N,) the gain (256,), which rises, of the least of its `codes`."""
+    if is_dark(codes, gains):  # nearly everywhere
         return
     for green in range(1, codes.size, 3):
         gain = gains[min(codes[green - 1], codes[green], codes[green + 1])]
         out[green - 1] += gain
         out[green] += gain
         out[green + 1] += gain
+
+
+@inlined
+def add_other_gains(codes: NDArray[np.uint8], gains: Light, out: Light) -> None:
+    """Add to each pixel of `out` the gain (256,) of the least of the codes of every other pixel, from the first on."""
+    for pixel in range((codes.size + 3) // 6):
+        gain = gains[min(codes[6 * pixel], codes[6 * pixel + 1], codes[6 * pixel + 2])]
+        if gain != _BLACK:
+            out[3 * pixel] += gain
+            out[3 * pixel + 1] += gain
+            out[3 * pixel + 2] += gain
+
+
+@inlined
+def decode_apart(codes: NDArray[np.uint8], table: Light, gains: Light, out_even: Light, out_odd: Light) -> None:
+    """Write what `decode_bright` makes of the even and of the odd pixels of `codes` (3 W,) to two rows."""
+    pairs = codes.size // 6
+    for pair in range(pairs):
+        out_even[3 * pair] = table[codes[6 * pair]]
+        out_even[3 * pair + 1] = table[codes[6 * pair + 1]]
+        out_even[3 * pair + 2] = table[codes[6 * pair + 2]]
+        out_odd[3 * pair] = table[codes[6 * pair + 3]]
+        out_odd[3 * pair + 1] = table[codes[6 * pair + 4]]
+        out_odd[3 * pair + 2] = table[codes[6 * pair + 5]]
+    for value in range(6 * pairs, codes.size):
+        out_even[value - 3 * pairs] = table[codes[value]]
+    if is_dark(codes, gains):
+        return
+    for start in range(0, codes.size, _SPAN):
+        part = codes[start : start + _SPAN]
+        if not is_dark(part, gains):
+            add_other_gains(part, gains, out_even[start // 2 :])
+            add_other_gains(part[3:], gains, out_odd[start // 2 :])
+
+
+@inlined
+def code_of(steps: np.float32) -> np.uint32:
+    """Return the nearest whole number to `steps` of light, 0 to 65535 once clipped; more bits stand above its 16."""
+    steps = steps if steps > _BLACK else _BLACK
+    steps = steps if steps < _STEPS else _STEPS
+    return np.float32(steps + _NEAREST).view(np.uint32)
+
+
+@inlined
+def look_up_together(
+    even: NDArray[np.uint16], odd: NDArray[np.uint16], table: NDArray[np.uint8], out: NDArray[np.uint8]
+) -> None:
+    """Write to the row `out` (3 W,) what `table` holds for the codes of its even and odd pixels."""
+    pairs = out.size // 6
+    for pair in range(pairs):
+        out[6 * pair] = table[even[3 * pair]]
+        out[6 * pair + 1] = table[even[3 * pair + 1]]
+        out[6 * pair + 2] = table[even[3 * pair + 2]]
+        out[6 * pair + 3] = table[odd[3 * pair]]
+        out[6 * pair + 4] = table[odd[3 * pair + 1]]
+        out[6 * pair + 5] = table[odd[3 * pair + 2]]
+    for value in range(6 * pairs, out.size):
+        out[value] = table[even[value - 3 * pairs]]
 
 
 @compiled("void(u1[::1], f4[::1], f4[::1])")

@@ -4,14 +4,17 @@ Rows are flat, (W C,). What is even and what is odd among their pixels is kept a
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from degradations._compiled import compiled, inlined
 from degradations._contract import Light
 from degradations.kernels._rows import mirrored
+from degradations.kernels.codes import code_of, decode_apart, look_up_together
 
 _SIX, _FOUR = np.float32(6), np.float32(4)
 _PIXEL, _EIGHTH, _HALF = np.float32(1 / 256), np.float32(1 / 8), np.float32(1 / 2)
-_BLOCK = 64  # columns that are blurred downwards together: their rows stay in the fastest cache
+_STEPS = np.float32(65535)
+_BLOCK = 128  # columns that are blurred downwards together: their rows stay in the fastest cache
 
 
 @inlined
@@ -65,11 +68,40 @@ def together(even: Light, odd: Light, channels: int, out: Light) -> None:
 
 
 @inlined
+def at(place: int, even: Light, odd: Light, channels: int, channel: int) -> np.float32:
+    """Return a `channel` of the pixel at `place` of a row, of which `even` and `odd` are kept apart."""
+    value = place // 2 * channels + channel
+    found: np.float32 = odd[value] if place % 2 else even[value]
+    return found
+
+
+@inlined
+def across(pixels: int, channels: int, out_even: Light, out_odd: Light, out: Light) -> None:
+    """Write a row of so many `pixels` at half the size to `out` (w C,).
+
+    out_even, out_odd: ((w + 2) C,), room for one more pixel at either end, which is written to.
+    """
+    values = out.size
+    before, middle, after = out_even[:values], out_even[channels : channels + values], out_even[2 * channels :]
+    left, right = out_odd[:values], out_odd[channels : channels + values]
+    end = pixels + pixels % 2
+    for channel in range(channels):
+        before[channel] = at(mirrored(-2, pixels), middle, right, channels, channel)
+        left[channel] = at(mirrored(-1, pixels), middle, right, channels, channel)
+        after[values - channels + channel] = at(mirrored(end, pixels), middle, right, channels, channel)
+        if pixels % 2:
+            right[values - channels + channel] = at(mirrored(pixels, pixels), middle, right, channels, channel)
+    for value in range(values):
+        ends = before[value] + after[value]
+        out[value] = (_SIX * middle[value] + _FOUR * (left[value] + right[value]) + ends) * _PIXEL
+
+
+@inlined
 def complete(lines: Light, row: int, height: int, out: Light) -> None:
-    """Write `row` of `out` from the `lines` of the last eight of `height` rows."""
-    top, above = lines[mirrored(2 * row - 2, height) % 8], lines[mirrored(2 * row - 1, height) % 8]
-    bottom, below = lines[mirrored(2 * row + 2, height) % 8], lines[mirrored(2 * row + 1, height) % 8]
-    middle, written = lines[2 * row % 8], out[row]
+    """Write `row` of `out` from the `lines` of the last five of `height` rows."""
+    top, above = lines[mirrored(2 * row - 2, height) % 5], lines[mirrored(2 * row - 1, height) % 5]
+    bottom, below = lines[mirrored(2 * row + 2, height) % 5], lines[mirrored(2 * row + 1, height) % 5]
+    middle, written = lines[2 * row % 5], out[row]
     for value in range(written.size):
         near = above[value] + below[value]
         written[value] = _SIX * middle[value] + _FOUR * near + (top[value] + bottom[value])
@@ -79,25 +111,31 @@ def complete(lines: Light, row: int, height: int, out: Light) -> None:
 def reduce(light: Light, channels: int, top: int, height: int, out_lines: Light, out: Light) -> None:
     """Write what `light`, rows of (H, W C) from `top` on, completes of the picture of half the size, `out` (h, w C).
 
-    out_lines (8, w C): each row reduced across, at its number modulo 8; they are kept from one call to the next.
+    out_lines (5, w C): each row reduced across, at its number modulo 5; they are kept from one call to the next.
     """
     small, values = out.shape
     pixels, room = light.shape[1] // channels, values + 2 * channels
     even, odd = np.empty(room, np.float32), np.empty(room, np.float32)
-    before, middle, after = even[:values], even[channels : channels + values], even[2 * channels :]
-    left, right = odd[:values], odd[channels : channels + values]
     for row in range(top, top + len(light)):
-        seen, line = light[row - top], out_lines[row % 8]
-        apart(seen, channels, middle, right)
-        for channel in range(channels):  # pixels -2, -1, W and W + 1 or, for an odd W, W + 1 and W
-            before[channel] = seen[mirrored(-2, pixels) * channels + channel]
-            left[channel] = seen[mirrored(-1, pixels) * channels + channel]
-            even[room - channels + channel] = seen[mirrored(pixels + pixels % 2, pixels) * channels + channel]
-            if pixels % 2:
-                odd[values + channel] = seen[mirrored(pixels, pixels) * channels + channel]
-        for value in range(values):
-            ends = before[value] + after[value]
-            line[value] = (_SIX * middle[value] + _FOUR * (left[value] + right[value]) + ends) * _PIXEL
+        apart(light[row - top], channels, even[channels:], odd[channels:])
+        across(pixels, channels, even, odd, out_lines[row % 5])
+        if row % 2 == 0 and row > 0:
+            complete(out_lines, row // 2 - 1, height, out)
+        if row == height - 1:
+            complete(out_lines, small - 1, height, out)
+
+
+@compiled("void(u1[:, ::1], f4[::1], f4[::1], f4[:, ::1], f4[:, ::1])")
+def reduce_codes(codes: NDArray[np.uint8], table: Light, gains: Light, out_lines: Light, out: Light) -> None:
+    """Write what `reduce` makes of the light of a whole picture, `codes` (H, 3 W), as `decode_bright` decodes it.
+
+    Looking up a value at a time, it may as well write to where the value is needed.
+    """
+    height, (small, values) = len(codes), out.shape
+    even, odd = np.empty(values + 6, np.float32), np.empty(values + 6, np.float32)
+    for row in range(height):
+        decode_apart(codes[row], table, gains, even[3:], odd[3:])
+        across(codes.shape[1] // 3, 3, even, odd, out_lines[row % 5])
         if row % 2 == 0 and row > 0:
             complete(out_lines, row // 2 - 1, height, out)
         if row == height - 1:
@@ -105,28 +143,20 @@ def reduce(light: Light, channels: int, top: int, height: int, out_lines: Light,
 
 
 @inlined
-def widen(
-    above: Light, here: Light, below: Light, odd_row: int, channels: int, out_even: Light, out_odd: Light
-) -> None:
-    """Write the even and the odd pixels of a row of the picture of twice the size, from three of the small one.
-
-    odd_row: 1 for the row below `here`, 0 for the row of `here`.
-    """
-    values = here.size
-    line = np.empty(values + 2 * channels, np.float32)
-    before, middle, after = line[:values], line[channels : channels + values], line[2 * channels :]
-    if odd_row:
+def grown_down(small: Light, row: int, channels: int, out: Light) -> None:
+    """Write `row` of the picture of twice the size, as wide as `small` and one pixel a side, to `out` ((w + 2) C,)."""
+    rows, values = small.shape
+    here, below, middle = small[row // 2], small[min(row // 2 + 1, rows - 1)], out[channels : channels + values]
+    if row % 2:
         for value in range(values):
             middle[value] = (here[value] + below[value]) * _HALF
     else:
+        above = small[mirrored(row // 2 - 1, rows)]
         for value in range(values):
             middle[value] = (_SIX * here[value] + (above[value] + below[value])) * _EIGHTH
     for channel in range(channels):
-        line[channel] = middle[mirrored(-1, values // channels) * channels + channel]
-        after[values - channels + channel] = middle[values - channels + channel]
-    for value in range(values):
-        out_even[value] = (_SIX * middle[value] + (before[value] + after[value])) * _EIGHTH
-        out_odd[value] = (middle[value] + after[value]) * _HALF
+        out[channel] = middle[mirrored(-1, values // channels) * channels + channel]
+        out[channels + values + channel] = middle[values - channels + channel]
 
 
 @compiled("void(f4[:, ::1], i8, i8, f4[:, ::1])")
@@ -135,13 +165,33 @@ def enlarge(small: Light, channels: int, top: int, out: Light) -> None:
 
     Where `small` ends the picture does; some of its rows will do if one beyond is among them.
     """
-    rows, values = small.shape
+    values = small.shape[1]
+    line = np.empty(values + 2 * channels, np.float32)
     even, odd = np.empty(values, np.float32), np.empty(values, np.float32)
+    before, middle, after = line[:values], line[channels : channels + values], line[2 * channels :]
     for row in range(len(out)):
-        own = (top + row) // 2
-        above, below = small[mirrored(own - 1, rows)], small[min(own + 1, rows - 1)]
-        widen(above, small[own], below, (top + row) % 2, channels, even, odd)
+        grown_down(small, top + row, channels, line)
+        for value in range(values):
+            even[value] = (_SIX * middle[value] + (before[value] + after[value])) * _EIGHTH
+            odd[value] = (middle[value] + after[value]) * _HALF
         together(even, odd, channels, out[row])
+
+
+@compiled("void(f4[:, ::1], i8, u1[::1], u1[:, ::1])")
+def enlarge_codes(small: Light, top: int, table: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Write to `out` (H, 3 W) what `codes.encode` makes, by its `table`, of what `enlarge` makes of `small` (h, 3 w).
+
+    Looking up a value at a time, it may as well put together what is even and odd.
+    """
+    values = small.shape[1]
+    line, even, odd = np.empty(values + 6, np.float32), np.empty(values, np.uint16), np.empty(values, np.uint16)
+    before, middle, after = line[:values], line[3 : 3 + values], line[6:]
+    for row in range(len(out)):
+        grown_down(small, top + row, 3, line)
+        for value in range(values):  # a power of 2 times the steps is exact: the codes are those of `encode`
+            even[value] = code_of((_SIX * middle[value] + (before[value] + after[value])) * (_EIGHTH * _STEPS))
+            odd[value] = code_of((middle[value] + after[value]) * (_HALF * _STEPS))
+        look_up_together(even, odd, table, out[row])
 
 
 @inlined
@@ -155,8 +205,10 @@ def weighted(x: Light, step: int, taps: Light, out: Light) -> None:
         near = t1 * (x[value + 6 * step] + x[value + 8 * step]) + t2 * (x[value + 5 * step] + x[value + 9 * step])
         more = t3 * (x[value + 4 * step] + x[value + 10 * step]) + t4 * (x[value + 3 * step] + x[value + 11 * step])
         less = t5 * (x[value + 2 * step] + x[value + 12 * step]) + t6 * (x[value + step] + x[value + 13 * step])
-        ends = t7 * (x[value] + x[value + 14 * step])
-        out[value] = t0 * x[value + 7 * step] + near + more + less + ends
+        out[value] = t0 * x[value + 7 * step] + near + more + less
+    if t7 != 0:  # narrow Gaussians have 13 taps
+        for value in range(out.size):
+            out[value] += t7 * (x[value] + x[value + 14 * step])
 
 
 @compiled("void(f4[:, ::1], i8, f4[::1], i8, f4[:, ::1])")
