@@ -86,10 +86,25 @@ def test_the_best_jpeg_is_within_two_codes_but_for_the_rounding_of_colours() -> 
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "webp", "avif"])
-def test_harm_falls_and_bytes_grow_with_quality(codec: str) -> None:
+def test_harm_falls_with_quality(codec: str) -> None:
     image = photograph()
     harms = [psnr(image, compressed(image, with_(codec=codec, quality=quality))) for quality in (5, 20, 40, 65, 90)]
     assert all(poor < good for poor, good in pairwise(harms))
+
+
+def levels_kept(coded: np.ndarray, quality: int) -> int:
+    """Return how many coefficients of luma a JPEG of `quality` had to store: those that are not 0."""
+    luma = cv2.cvtColor(coded, cv2.COLOR_RGB2YCrCb)[..., 0].astype(np.float32) - 128
+    blocks = luma.reshape(24, 8, 32, 8).swapaxes(1, 2).reshape(-1, 8, 8)
+    steps = codecs.tables(quality, tilt=0.0, table_seed=0)[0]
+    return sum(int(np.count_nonzero(np.rint(cv2.dct(block) / steps))) for block in blocks)
+
+
+def test_what_a_jpeg_would_store_grows_with_quality() -> None:
+    """It is computed and never written, so what is not 0 is counted."""
+    image, qualities = photograph(), (5, 20, 40, 65, 90)
+    stored = [levels_kept(compressed(image, with_(quality=quality)), quality) for quality in qualities]
+    assert all(poor < good for poor, good in pairwise(stored))
 
 
 def test_harm_of_video_grows_with_its_quantiser() -> None:

@@ -83,6 +83,18 @@ def test_far_glare_has_the_colour_of_its_source(seed: int) -> None:
     np.testing.assert_allclose(field, field[..., :1] * colour.astype(np.float32), rtol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_veil_is_all_that_is_the_same_everywhere(seed: int) -> None:
+    """Whatever else is drawn, stray light falls with the distance: no lens shifts the mean of the whole picture."""
+    source = (0.5, -40.0, 1.0, 1.0, 1.0)
+    far = drawn(seed, source="off_frame", sources=(source,), veil=0.0, grease=0.0, ghosts=(), anamorphic=0.0)
+    veiled = dataclasses.replace(far, veil=0.3)
+    none, even = (stray_light(params, (128, 128), (1.0,)) for params in (far, veiled))
+    near = stray_light(dataclasses.replace(far, sources=((0.5, 0.5, 1.0, 1.0, 1.0),)), (128, 128), (1.0,))
+    assert none.max() < 0.02 * near.mean()
+    np.testing.assert_allclose(even - none, 0.3, atol=1e-6)
+
+
 @pytest.mark.parametrize(("axis", "flip"), [(0, "flip_rows"), (1, "flip_columns")])
 def test_mirrored_lens_and_source_give_the_mirrored_field(axis: int, flip: str) -> None:
     params = drawn(3, source="off_frame", sources=((0.3, 0.2, 1.0, 0.9, 0.8),))

@@ -130,8 +130,8 @@ def test_uneven_air_keeps_its_mean_density_and_is_seen() -> None:
 
 
 def test_noise_is_as_strong_as_recorded_and_has_no_mean() -> None:
-    grey = np.full((768, 768, 3), 118, np.uint8)
-    scene = Scene(key="s", image=grey, depth=np.full((768, 768), 0.5, np.float32))
+    grey = np.full((1024, 1024, 3), 118, np.uint8)
+    scene = Scene(key="s", image=grey, depth=np.full((1024, 1024), 0.5, np.float32))
     params = dataclasses.replace(drawn(1.0, scene), beta=0.0, noise=4.0)
     change = render_params(scene, [(HAZE, params)]).degraded.astype(float) - 118
     assert change.std() == pytest.approx(4.0, rel=0.1)

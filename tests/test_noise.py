@@ -110,10 +110,10 @@ def test_strips_leave_no_seam() -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("severity", [0.2, 0.4, 0.6])
 def test_sigma_at_mid_grey_is_that_of_the_level(mode: str, severity: float) -> None:
-    scene = scene_of(np.full((384, 384, 3), 128, np.uint8))
+    scene = scene_of(np.full((*MEGAPIXEL, 3), 128, np.uint8))
     image = noisy(drawn(3, severity, scene, mode=mode, segment_aware=0), scene)
     expected = SIGMA[round(severity * 5)]
-    assert float(image.std(axis=(0, 1)).mean()) == pytest.approx(expected, rel=0.15)
+    assert float(image.std(axis=(0, 1)).mean()) == pytest.approx(expected, rel=0.05)
     assert float(image.mean()) == pytest.approx(128, abs=4)  # zero mean in light is a little less in sRGB
 
 
@@ -158,7 +158,7 @@ def test_tones_stand_in_for_absent_segments() -> None:
 
 
 def test_granular_chroma_is_a_third_of_luma() -> None:
-    scene = scene_of(np.full((512, 512, 3), 128, np.uint8))
+    scene = scene_of(np.full((*MEGAPIXEL, 3), 128, np.uint8))
     params = dataclasses.replace(
         drawn(2, 0.4, scene, mode="granular", segment_aware=0), grain_chroma=0.35 * SIGMA[2] / 255
     )
@@ -169,34 +169,36 @@ def test_granular_chroma_is_a_third_of_luma() -> None:
 
 
 def test_grain_fades_towards_black_and_white() -> None:
-    image = np.repeat(np.repeat(np.array([[10, 118, 250]], np.uint8), 200, axis=1), 384, axis=0)[..., None].repeat(3, 2)
+    image = np.repeat(np.repeat(np.array([[10, 118, 250]], np.uint8), 400, axis=1), 1024, axis=0)[..., None].repeat(
+        3, 2
+    )
     scene = scene_of(np.ascontiguousarray(image))
     params = dataclasses.replace(drawn(2, 0.3, scene, mode="granular", segment_aware=0), midtones=True)
     out = noisy(params, scene).astype(np.float64)
-    black, grey, white = (out[:, start : start + 200].std() for start in (0, 200, 400))
+    black, grey, white = (out[:, start : start + 400].std() for start in (0, 400, 800))
     assert grey > 1.5 * black
     assert grey > 4 * white
 
 
 def test_clumped_grain_is_coarser() -> None:
-    scene = scene_of(np.full((384, 384, 3), 128, np.uint8))
+    scene = scene_of(np.full((*MEGAPIXEL, 3), 128, np.uint8))
     params = dataclasses.replace(drawn(2, 0.4, scene, mode="granular", segment_aware=0), grain_radius=0.0, clump=0)
     clumped = dataclasses.replace(params, clump=5, clump_threshold=0.4)
     first, second = (noisy(p, scene)[..., 1].astype(np.float32) for p in (params, clumped))
-    assert abs(neighbours(first)) < 0.02
+    assert abs(neighbours(first)) < 0.01
     assert neighbours(second) > 0.2
     assert float(second.std()) == pytest.approx(float(first.std()), rel=0.05)
 
 
 def test_poisson_noise_of_the_web_follows_the_signal() -> None:
-    image = np.zeros((512, 512, 3), np.uint8)
-    image[:, :256], image[:, 256:] = 100, 200
+    image = np.zeros((*MEGAPIXEL, 3), np.uint8)
+    image[:, :512], image[:, 512:] = 100, 200
     scene = scene_of(image)
     params = dataclasses.replace(
         drawn(2, 0.2, scene, mode="web", segment_aware=0), white=0.0, poisson=0.002, grey=False
     )
     out = noisy(params, scene).astype(np.float64)
-    dark, light = out[:, :256].var(), out[:, 256:].var()
+    dark, light = out[:, :512].var(), out[:, 512:].var()
     tones = [np.sqrt(((v / 255 + 0.055) / 1.055) ** 2.4) for v in (100, 200)]
     slopes = [0.879 * tone ** (-1 / 6) for tone in tones]  # of sRGB over the square root of light
     assert light / dark == pytest.approx(tones[1] / tones[0] * (slopes[1] / slopes[0]) ** 2, rel=0.05)
