@@ -1,11 +1,11 @@
 """Noise as a sensor makes it: Poisson-Gaussian on the raw mosaic, then through the camera to the picture.
 
-    raw = min(quantise(x + sqrt(shot x + read) n + row + dark), 1),   x = what the colour filter lets through
+    raw = min(quantise(x + sqrt(shot x + read) n + row), 1),   x = what the colour filter lets through
 
-(Foi et al., doi 10.1109/TIP.2008.2001399; row noise and quantisation as in ELD, arXiv 2108.02158.) Only the difference
-raw - x goes through demosaicing, white balance, colour matrix and noise reduction, all of them linear here: the
-photograph has been demosaiced once, by its own camera, and loses no detail to a second time. Noise acts at native
-pixels: it does not scale with the image.
+(Foi et al., doi 10.1109/TIP.2008.2001399; row noise and quantisation as in ELD, arXiv 2108.02158. What a dark current
+adds is the black level, and its noise part of `read`.) Only the difference raw - x goes through demosaicing, white
+balance, colour matrix and noise reduction, all of them linear here: the photograph has been demosaiced once, by its own
+camera, and loses no detail to a second time. Noise acts at native pixels: it does not scale with the image.
 """
 
 from dataclasses import dataclass, replace

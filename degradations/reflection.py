@@ -2,7 +2,7 @@
 
     I = e (tau(theta) T + F(theta) g W (R * disk * (delta + rho delta_d)) / (1 + rho))
 
-in linear light: T is the scene behind the glass, R the mirrored one, defocused by its own depth and doubled by the
+in linear light: T is the scene behind the glass, R the mirrored one, out of focus and doubled by the
 second surface of the glass, g how much brighter its world is, W where the reflection shows, tau and F the Fresnel
 transmission and reflection of both surfaces (n = 1.5). The camera exposes for all the light: it makes up for what the
 glass takes, e = 1 / tau, so that the clean image is the photograph itself, and for less where the reflection is strong

@@ -208,6 +208,20 @@ def test_a_photograph_is_harmed_alike_at_512_1024_and_2048_pixels(name: str, opt
     assert np.median(found) < 0.75
 
 
+@pytest.mark.parametrize("name", ["flare", "haze", "low_light", "moire", "noise", "rain", "reflection", "snow"])
+def test_fields_of_20_seeds_harm_alike_at_two_sizes(name: str) -> None:
+    """Fields are drawn anew at every size: their harms are compared as a distribution, by its mean and its spread."""
+    harms = np.empty((20, 2))
+    for seed in range(20):
+        small, large = _bundled(PHOTOGRAPHS[seed % 4], (256, 512))
+        params = sampled(name, 0.5, large, seed)
+        for size, target in enumerate((small, large)):
+            rendered = render_params(target, [(load(name), params)])
+            harms[seed, size] = psnr(rendered.clean, rendered.degraded)
+    assert abs(float(np.diff(harms.mean(axis=0))[0])) < 0.5
+    assert harms[:, 1].std() == pytest.approx(harms[:, 0].std(), rel=0.2)
+
+
 @pytest.mark.parametrize(("name", "options"), [("noise", {}), ("compression", {})])
 def test_sensor_and_codec_act_at_native_pixels(name: str, options: dict[str, Any]) -> None:
     """The exemption: neither a sensor's noise nor a codec's blocks grow with the picture."""

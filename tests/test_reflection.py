@@ -75,6 +75,14 @@ def test_normal_incidence_reflects_four_per_cent_a_surface_and_grazing_all() -> 
     assert surface(89.99) == pytest.approx(1, abs=2e-3)
 
 
+@pytest.mark.parametrize(("incidence", "first"), [(0, 0.04), (60, 0.0892)])
+def test_the_second_surface_mirrors_what_passes_the_first_twice(incidence: float, first: float) -> None:
+    """F of one surface by Fresnel's equations, n = 1.5; both together 7.7 % of the light at normal incidence."""
+    assert surface(incidence) == pytest.approx(first, abs=1e-4)
+    assert ghost_ratio(incidence) == pytest.approx((1 - first) ** 2, abs=1e-3)
+    assert transmission(incidence) == pytest.approx((1 - first) ** 2, abs=1e-3)
+
+
 def test_without_reflection_the_scene_is_dimmed_by_the_transmission() -> None:
     scene = scene_of(photograph())
     params = drawn(1, gain=0.0, exposure=1.0, incidence=50.0, weight="fbm")
