@@ -6,8 +6,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from degradations import load
-from degradations._contract import Frame
+from degradations import load, names
+from degradations._contract import Frame, Part, Stage
 from degradations._coupled import COUPLED, steps_of
 from degradations._light import encode
 from degradations._recipes import draw, params_of, recipe_of
@@ -34,6 +34,56 @@ def dark(target: Scene, severity: float = 0.6) -> object:
     """Return the params of a darkness that is exposure and gain alone."""
     options = {"mode": "physical", "noise": False, "field": False, "cast": False, "toe": False, "lamps": False}
     return sampled("low_light", severity, target, 1, **options)
+
+
+STAGES = {  # where each acts, as light goes from the lamp to the file
+    "low_light": "HIGHLIGHTS ILLUMINATION EXPOSURE SENSOR ISP",
+    "haze": "MEDIA SENSOR",
+    "rain": "MEDIA GLASS",
+    "snow": "MEDIA",
+    "reflection": "GLASS",
+    "moire": "SCREEN CODEC",
+    "blur": "HIGHLIGHTS OPTICS CODEC",
+    "flare": "OPTICS",
+    "noise": "SENSOR ISP CODEC",
+    "compression": "CODEC",
+}
+
+
+def test_each_degradation_acts_where_physics_puts_it() -> None:
+    assert {name: " ".join(part.stage.name for part in load(name).parts) for name in names()} == STAGES
+
+
+def test_parts_run_from_the_lamp_to_the_file_whatever_the_order_of_steps() -> None:
+    target, ran = scene("chelsea", 32), []
+
+    def probe(stage: Stage) -> Part:
+        def apply(frame: Frame, params: object, target: Scene) -> Frame:
+            ran.append((stage, frame.degraded.dtype))
+            return frame
+
+        return Part(stage, apply)
+
+    drawn = [(replace(load("snow"), parts=(probe(stage),)), None) for stage in (*reversed(Stage), *Stage)]
+    render_params(target, drawn)
+    assert [stage for stage, _ in ran] == sorted([*Stage, *Stage])
+    assert [stage.name for stage in Stage][1:] == (
+        ["ILLUMINATION", "MEDIA", "GLASS", "SCREEN", "OPTICS", "EXPOSURE", "SENSOR", "ISP", "CODEC"]
+    )
+    assert all((kind == np.uint8) == (stage is Stage.CODEC) for stage, kind in ran)
+
+
+def test_what_is_mirrored_in_a_pane_has_no_haze_before_it() -> None:
+    """Air lies behind the glass: where the scene is all airlight, the reflection is added as it is."""
+    target = replace(scene("coffee", SHORT), depth=np.zeros((SHORT, scene("coffee", SHORT).image.shape[1]), np.float32))
+    haze = replace(sampled("haze", 1.0, target, 1), layer=0.0, noise=0.0, beta=50.0, unevenness=0.0, scatter=0.0)
+    haze = replace(haze, airlight=(0.2, 0.2, 0.2))
+    pane = sampled("reflection", 0.5, target, 3, weight="fbm", swap_share=0)
+    both = render_params(target, [step("reflection", pane), step("haze", haze)]).degraded
+    hazy = render_params(target, [step("haze", haze)]).degraded
+    mirrored = render_params(replace(target, image=hazy), [step("reflection", pane)]).degraded
+    assert np.abs(both.astype(int) - mirrored).max() <= 1
+    assert np.abs(both.astype(int) - hazy).max() > 20
 
 
 @pytest.mark.parametrize("name", ["compression+noise+blur", "haze+low_light+rain", "flare+reflection+moire"])

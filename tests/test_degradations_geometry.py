@@ -204,7 +204,7 @@ def test_a_photograph_is_harmed_alike_at_512_1024_and_2048_pixels(name: str, opt
     sizes = [partial(_shared, file, (512, 1024, 2048)) for file in shared_photographs(20)]
     found = spreads(name, options, sizes, 20)
     sys.stdout.write(f" {name}: median {np.median(found):.2f} dB, largest {max(found):.2f} dB ")
-    assert np.quantile(found, 0.95) < 1.5
+    assert max(found) < 1.5
     assert np.median(found) < 0.75
 
 
