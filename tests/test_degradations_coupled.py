@@ -73,6 +73,23 @@ def test_parts_run_from_the_lamp_to_the_file_whatever_the_order_of_steps() -> No
     assert all((kind == np.uint8) == (stage is Stage.CODEC) for stage, kind in ran)
 
 
+def test_the_exposure_clips_what_the_sensor_sees() -> None:
+    target, seen = scene("chelsea", 32), []
+
+    def glare(frame: Frame, params: object, target: Scene) -> Frame:
+        return replace(frame, degraded=frame.degraded * np.float32(9) - np.float32(0.5))
+
+    def look(frame: Frame, params: object, target: Scene) -> Frame:
+        seen.append((float(frame.degraded.min()), float(frame.degraded.max())))
+        return frame
+
+    parts = (Part(Stage.OPTICS, glare), Part(Stage.EXPOSURE, look), Part(Stage.SENSOR, look))
+    render_params(target, [(replace(load("snow"), parts=parts), None)])
+    assert seen[0][0] < 0
+    assert seen[0][1] > 1
+    assert seen[1] == (0.0, 1.0)
+
+
 def test_what_is_mirrored_in_a_pane_has_no_haze_before_it() -> None:
     """Air lies behind the glass: where the scene is all airlight, the reflection is added as it is."""
     target = replace(scene("coffee", SHORT), depth=np.zeros((SHORT, scene("coffee", SHORT).image.shape[1]), np.float32))
