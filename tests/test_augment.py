@@ -40,6 +40,18 @@ def test_a_device_does_the_same_within_a_code():
     assert float((on_device - on_cpu).abs().max()) * 255 < 1.01
 
 
+def test_all_that_is_drawn_has_a_batched_form():
+    """Nothing falls back to NumPy on a device: ringing kernels, which need SciPy, are of another form of wear."""
+    drawn = [WebStyle(**ALWAYS).draw(seed, shape) for seed in range(400) for shape in (IMAGE.shape, (700, 900, 3))]
+    steps = [step for passes, _ in drawn for step in passes]
+    assert len(steps) == 800
+    assert all(step.cutoff == 0 for step in steps)
+    assert {last for _, last in drawn} == {"bilinear", "bicubic"}
+    assert {step.interpolation for step in steps} == {"area", "bilinear", "bicubic"}
+    assert any(step.noise for step in steps)
+    assert any(step.sigma for step in steps)
+
+
 def test_pictures_that_are_spared_stay_as_they_are():
     np.testing.assert_array_equal(WebStyle(probability=0.0)(IMAGE, 1), IMAGE)
     spared = [not WebStyle(probability=0.3, severity=(0.5, 1.0)).draw(seed, IMAGE.shape)[0] for seed in range(2000)]

@@ -213,3 +213,22 @@ def test_raindrop_keeps_the_options_of_rain_but_its_mode_and_joins_lists() -> No
     assert [each.degradation for each in recipe.steps] == ["noise", "rain"]
     assert recipe.steps[1].params["mode"] == "raindrop"
     assert Options(weights={"raindrop": 1.0}).shares() == {"raindrop": 1.0}
+
+
+def test_the_darker_the_scene_the_longer_the_camera_shakes() -> None:
+    """A long exposure links both: of one pair they are of one severity."""
+    target, found = scene("chelsea", 96), []
+    options = {
+        "low_light": load("low_light").options(mode="physical"),
+        "blur": load("blur").options(linear=0, object_motion=0, rotation=0, defocus=0, web=0),
+    }
+    for severity in (0.2, 0.4, 0.6, 0.8, 1.0):
+        steps = {
+            each.degradation: each.params
+            for each in draw("low_light_blur", severity, target, seed=2, options=options).steps
+        }
+        found.append((steps["low_light"]["exposure"], steps["blur"]["motion"]["length"]))
+    exposures, lengths = zip(*found, strict=True)
+    assert list(exposures) == sorted(exposures, reverse=True)
+    assert list(lengths) == sorted(lengths)
+    assert lengths[-1] > 3 * lengths[0]
