@@ -9,11 +9,10 @@ import math
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from degradations._contract import Light
 from degradations._light import DECODE, ENCODE
-from degradations._psf import gaussian_taps, line, point_spread, stroke
+from degradations._psf import gaussian_taps
 from degradations._strips import IntoCodes, Stream, Work, streamed, unread, whole
 from storage.records import Image
 
@@ -21,7 +20,6 @@ MIRROR = cv2.BORDER_REFLECT_101
 DIRECT = 129  # taps, zero or not, up to which OpenCV's filter goes the direct way
 WIDTHS = (8, 11, 16, 21, 32)  # of the tiles of so many that a kernel may be cut into
 SPARSE = 350  # taps up to which tiles beat the Fourier transform (measured at 1024 x 1024)
-SHORT = 12.0  # pixels of a straight motion that is one kernel
 
 Tile = tuple[int, int, Light]  # (row, column) of the first tap, seen from the pixel, and the taps
 
@@ -39,11 +37,6 @@ def convolve(light: Light, kernel: Light) -> Light:
 def gaussian(light: Light, sigma: float) -> Light:
     """Return `light` blurred by a Gaussian of `sigma` pixels."""
     return whole(softening(streamed(light), sigma), light)
-
-
-def motion(light: Light, length: float, angle: float) -> Light:
-    """Return `light` blurred by a straight, even motion of `length` pixels at `angle` (as `line`)."""
-    return whole(moving(light, length, angle), light)
 
 
 def ready(light: Light) -> Work:
@@ -135,21 +128,6 @@ def _flat(light: Light) -> tuple[Light, int]:
     return light.reshape(len(light), -1), light.shape[2] if light.ndim > 2 else 1
 
 
-def moving(light: Light, length: float, angle: float) -> Work:
-    """Return the work that writes the rows of `light` blurred by a straight, even motion (see `motion`).
-
-    A long line is a short one repeated: each step lays a copy at the end of what is there, so the work grows with the
-    logarithm of the length. One copy moves by whole pixels; the first kernel takes up what that leaves of the centroid.
-    """
-    if length <= SHORT:
-        return convolving(light, point_spread(line(length, angle)))
-    first, moves = doublings(length, angle)
-    light = convolve(light, first)
-    for start, step in moves[:-1]:
-        light = whole(_doubling(light, start, step), light)
-    return _doubling(light, *moves[-1])
-
-
 def _tight(kernel: Light) -> Tile:
     """Return the part of `kernel` that holds its centre and all taps that are not 0."""
     centre = len(kernel) // 2
@@ -237,23 +215,3 @@ def _fourier(light: Light, kernel: Light) -> Light:
 
 def _transform_size(side: int) -> int:
     return 2 * int(cv2.getOptimalDFTSize((side + 1) // 2))
-
-
-def doublings(length: float, angle: float) -> tuple[Light, list[tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-    """Return the kernel of the short line, and the (start, step) of each pair of copies laid after it."""
-    count = math.ceil(math.log2(length / SHORT))
-    direction = np.array([math.cos(angle), math.sin(angle)])
-    steps = [direction * (length / 2**power) for power in range(count, 0, -1)]
-    starts = [-np.rint(step / 2) for step in steps]
-    rest = sum((start + step / 2 for start, step in zip(starts, steps, strict=True)), np.zeros(2))
-    return stroke(length / 2**count, angle, -rest), list(zip(starts, steps, strict=True))
-
-
-def _doubling(light: Light, start: NDArray[np.float64], step: NDArray[np.float64]) -> Work:
-    """Return the work that writes the mean of `light` moved by `start`, whole pixels, and by `start + step`."""
-    from degradations.kernels.motion import double
-
-    flat, channels = _flat(light)
-    corner = np.floor(start + step)
-    part, near, far = (start + step - corner).astype(np.float32), start.astype(np.int64), corner.astype(np.int64)
-    return lambda _, rows, out: double(flat, channels, near, far, part, rows.start, _flat(out)[0])

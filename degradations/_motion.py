@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from degradations._contract import Light
-from degradations._convolve import MIRROR, gaussian, motion
+from degradations._convolve import MIRROR, gaussian
+from degradations._straight import motion
 
 Turn = tuple[float, float, float, float]  # yaw, pitch, roll in radians, logarithm of the zoom
 Matrix = NDArray[np.float64]

@@ -79,24 +79,21 @@ def line(length: float, angle: float) -> Points:
     return np.stack([time * length * math.cos(angle), time * length * math.sin(angle)], axis=1)
 
 
-def stroke(length: float, angle: float, centre: Points) -> Light:
-    """Return the kernel of the `line` about `centre`, in so few taps that it costs least.
+def stroke(length: float, angle: float) -> Light:
+    """Return the kernel of the `line` in so few taps that it costs least.
 
     Of the rows or the columns, whichever are crossed more, each takes as much as lies in it, at the place of its
-    middle: two taps. The centroid along the line is that of whole pixels, at most a quarter of a pixel over `length`
-    off, and none off across it.
+    middle: two taps.
     """
     direction = np.array([math.cos(angle), math.sin(angle)])
     along = int(np.argmax(np.abs(direction)))
     half = length * abs(direction[along]) / 2
-    place = np.arange(math.floor(centre[along] - half), math.ceil(centre[along] + half) + 1)
-    first, last = np.maximum(place - 0.5, centre[along] - half), np.minimum(place + 0.5, centre[along] + half)
+    place = np.arange(-math.ceil(half), math.ceil(half) + 1)
+    first, last = np.maximum(place - 0.5, -half), np.minimum(place + 0.5, half)
     inside, points = last > first, np.empty((len(place), 2))
     points[:, along] = place
-    middle = (first + last) / 2 - centre[along]
-    points[:, 1 - along] = centre[1 - along] + middle * direction[1 - along] / direction[along]
-    points, weights = points[inside], (last - first)[inside]
-    return splat(points, weights, centre=weights @ points / weights.sum())
+    points[:, 1 - along] = (first + last) / 2 * direction[1 - along] / direction[along]
+    return splat(points[inside], (last - first)[inside])
 
 
 def trajectory(length: float, seed: int, *, centripetal: float, jerk: float, tremor: float) -> Points:

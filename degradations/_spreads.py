@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 
 from degradations._contract import Light
-from degradations._convolve import SHORT, doublings
 from degradations._defocus import WIDE
-from degradations._psf import aperture, bell, gaussian_taps, line, point_spread, ringing, splat, trajectory
+from degradations._psf import aperture, bell, gaussian_taps, point_spread, ringing, trajectory
 from degradations._severity import pixels
+from degradations._straight import strokes
 from degradations.blur import Blur, Defocus, Linear, Shake, Still, Web
 
 Kernels = tuple[Light, ...]
@@ -28,20 +28,13 @@ def spread_of(params: Blur, shape: tuple[int, ...]) -> tuple[Kernels, int]:
             path = partial(trajectory, centripetal=cause.centripetal, jerk=cause.jerk, tremor=cause.tremor)
             return (point_spread(path(pixels(cause.length, shape), cause.seed)),), 0
         case Linear():
-            return _moved(pixels(cause.length, shape), cause.angle), 0
+            return strokes(pixels(cause.length, shape), cause.angle), 0
         case Defocus(focus=None):
             return _opening(cause, pixels(cause.radius, shape), side)
         case Web():
             return _soft(cause, pixels(cause.sigma, shape), side)
         case _:
             raise ValueError(f"{cause.cause} cannot be said by kernels: blur it by the NumPy path")
-
-
-def _moved(length: float, angle: float) -> Kernels:
-    if length <= SHORT:
-        return (point_spread(line(length, angle)),)
-    first, moves = doublings(length, angle)
-    return (first, *(splat(np.array([start, start + step]), centre=start + step / 2) for start, step in moves))
 
 
 def _opening(cause: Defocus, radius: float, side: int, halvings: int = 0) -> tuple[Kernels, int]:

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from degradations._clips import exposed, speed
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
-from degradations._convolve import convolving, growing, halved, moving, ready, softening
+from degradations._convolve import convolving, growing, halved, ready, softening
 from degradations._defocus import layering, opening
 from degradations._light import expand_highlights
 from degradations._motion import Turn, camera_path, moving_object, path_length
@@ -30,6 +30,7 @@ from degradations._pass import Interpolation, Pass
 from degradations._psf import aperture, bell, point_spread, ringing, trajectory
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
 from degradations._severity import path, pixels
+from degradations._straight import moving
 from degradations._strips import Gathering, Stream, Work, streamed
 from degradations._web import draw_passes, wear
 from storage.records import Scene
@@ -322,7 +323,7 @@ def _spread(stream: Stream, params: Blur, scene: Scene) -> Work:
         case Defocus():
             return _defocusing(stream.light(), cause, scene)
         case Linear():
-            return moving(stream.light(), pixels(cause.length, shape), cause.angle)
+            return moving(stream, pixels(cause.length, shape), cause.angle)
         case Shake():
             return convolving(stream.light(), _shaken(cause, shape))
         case Web():

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from degradations import _convolve, _psf, load
 from degradations._clips import speed
-from degradations._convolve import convolve, gaussian, motion
+from degradations._convolve import convolve, gaussian
 from degradations._defocus import layered_defocus
 from degradations._light import decode, encode
 from degradations._motion import camera_path, moving_object
 from degradations._random import generator
 from degradations._recipes import draw, params_of
 from degradations._render import render, render_params, replay
+from degradations._straight import motion
 from degradations._strips import whole
 from degradations._web import Pass, wear
 from degradations.blur import (

@@ -1,48 +1,135 @@
-"""Light moved and laid over itself, row by row: what a line of twice the length makes of it."""
+"""Light spread by two symmetric kernels of few taps in turn, row by row, while the rows around are in the cache.
+
+A kernel is places (2 N, 2), rows and values (columns times channels), and weights (2 N + 1,):
+
+    y(p) = weights[2 N] x(p) + sum over k of weights[k] (x(p + places[k]) + x(p - places[k]))
+
+Its window is the rows of x that it still needs, each at its number modulo their count, with as many values of its
+mirror image at either end as places reach. The rows of a picture go on as their mirror image, too.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled
+from degradations._compiled import compiled, inlined
 from degradations._contract import Light
 from degradations.kernels._rows import mirrored
-
-_HALF = np.float32(0.5)
+from degradations.kernels.codes import decode_bright, encode
 
 Places = NDArray[np.int64]
 
 
-@compiled("void(f4[:, ::1], i8, i8[::1], i8[::1], f4[::1], i8, f4[:, ::1])")
-def double(light: Light, channels: int, whole: Places, corner: Places, parts: Light, top: int, out: Light) -> None:
-    """Write to `out`, some rows from `top` on, the mean of `light` (H, W C) moved by `whole` and by `corner` + `parts`.
+@inlined
+def mirror_ends(line: Light, values: int, channels: int) -> None:
+    """Write to both ends of `line` the mirror image of the `values` in its middle."""
+    margin = (line.size - values) // 2
+    pixels, reach, inner = values // channels, margin // channels, line[margin:]
+    for pixel in range(reach):
+        before, beyond = mirrored(pixel - reach, pixels) * channels, mirrored(pixels + pixel, pixels) * channels
+        for channel in range(channels):
+            line[pixel * channels + channel] = inner[before + channel]
+            inner[values + pixel * channels + channel] = inner[beyond + channel]
 
-    whole, corner (2,): rows and columns. parts (2,): of a pixel, between which light lies linearly. The picture goes on
-    as its mirror image.
-    """
+
+@inlined
+def opposites(window: Light, place: Places, row: int, height: int, values: int) -> tuple[Light, Light]:
+    """Return what stands at `place` seen from the pixels of `row`, and what stands opposite."""
+    down, across, margin = place[0], place[1], (window.shape[1] - values) // 2
+    here, opposite = mirrored(row + down, height) % len(window), mirrored(row - down, height) % len(window)
+    return window[here, margin + across :], window[opposite, margin - across :]
+
+
+@inlined
+def spread(window: Light, places: Places, weights: Light, row: int, height: int, out: Light) -> None:
+    """Write `row` of y to `out`."""
+    margin = (window.shape[1] - out.size) // 2
+    own, middle = window[row % len(window), margin:], weights[-1]
+    if len(places) % 4 == 0:
+        for value in range(out.size):
+            out[value] = middle * own[value]
+    else:
+        a, b = opposites(window, places[-2], row, height, out.size)
+        c, d = opposites(window, places[-1], row, height, out.size)
+        u, v = weights[-3], weights[-2]
+        for value in range(out.size):
+            out[value] = middle * own[value] + (u * (a[value] + b[value]) + v * (c[value] + d[value]))
+    for pair in range(0, len(places) - 3, 4):
+        a, b = opposites(window, places[pair], row, height, out.size)
+        c, d = opposites(window, places[pair + 1], row, height, out.size)
+        e, f = opposites(window, places[pair + 2], row, height, out.size)
+        g, h = opposites(window, places[pair + 3], row, height, out.size)
+        u, v, w, x = weights[pair], weights[pair + 1], weights[pair + 2], weights[pair + 3]
+        for value in range(out.size):
+            near = u * (a[value] + b[value]) + v * (c[value] + d[value])
+            out[value] += near + (w * (e[value] + f[value]) + x * (g[value] + h[value]))
+
+
+@inlined
+def coming(row: int, window: Light, height: int) -> range:
+    """Return the rows that `row` of a kernel needs beyond those that the row before it needed."""
+    down = len(window) // 2
+    return range(row + down if row else 0, min(row + down + 1, height))
+
+
+@compiled("void(f4[:, ::1], i8, i8[:, ::1], f4[::1], f4[:, ::1], i8[:, ::1], f4[::1], f4[:, ::1], i8, f4[:, ::1])")
+def move(
+    light: Light,
+    channels: int,
+    places: Places,
+    weights: Light,
+    out_window: Light,
+    last_places: Places,
+    last_weights: Light,
+    out_last_window: Light,
+    top: int,
+    out: Light,
+) -> None:
+    """Write to `out` the rows of `light` (H, W C) spread by two kernels from `top` on, which follow those of before."""
     height, values = light.shape
-    pixels = values // channels
-    reach = max(abs(whole[1]), abs(corner[1]) + 1) * channels
-    still, moved = np.empty(values + 2 * reach, np.float32), np.empty(values + 2 * reach, np.float32)
-    down, across = parts[0], parts[1]
-    for row in range(len(out)):
-        own = light[mirrored(top + row - whole[0], height)]
-        near = light[mirrored(top + row - corner[0], height)]
-        far = light[mirrored(top + row - corner[0] - 1, height)]
-        inner = moved[reach : reach + values]
-        kept = still[reach : reach + values]
-        for value in range(values):
-            kept[value] = own[value] * _HALF
-        for value in range(values):
-            inner[value] = (near[value] + (far[value] - near[value]) * down) * _HALF
-        for pixel in range(reach // channels):
-            before, beyond = mirrored(-1 - pixel, pixels) * channels, mirrored(pixels + pixel, pixels) * channels
-            for channel in range(channels):
-                still[reach - (1 + pixel) * channels + channel] = kept[before + channel]
-                still[reach + values + pixel * channels + channel] = kept[beyond + channel]
-                moved[reach - (1 + pixel) * channels + channel] = inner[before + channel]
-                moved[reach + values + pixel * channels + channel] = inner[beyond + channel]
-        stayed = still[reach - whole[1] * channels :]
-        left, right = moved[reach - (corner[1] + 1) * channels :], moved[reach - corner[1] * channels :]
-        written = out[row]
-        for value in range(values):
-            written[value] = stayed[value] + (right[value] + (left[value] - right[value]) * across)
+    first_end, last_end = (out_window.shape[1] - values) // 2, (out_last_window.shape[1] - values) // 2
+    for row in range(top, top + len(out)):
+        for between in coming(row, out_last_window, height):
+            for seen in coming(between, out_window, height):
+                line = out_window[seen % len(out_window)]
+                for value in range(values):
+                    line[first_end + value] = light[seen, value]
+                mirror_ends(line, values, channels)
+            line = out_last_window[between % len(out_last_window)]
+            spread(out_window, places, weights, between, height, line[last_end : last_end + values])
+            mirror_ends(line, values, channels)
+        spread(out_last_window, last_places, last_weights, row, height, out[row - top])
+
+
+@compiled(
+    "void(u1[:, ::1], f4[::1], f4[::1], i8[:, ::1], f4[::1], f4[:, ::1], i8[:, ::1], f4[::1], f4[:, ::1], u1[::1], i8,"
+    " u1[:, ::1])"
+)
+def move_codes(
+    codes: NDArray[np.uint8],
+    decoding: Light,
+    gains: Light,
+    places: Places,
+    weights: Light,
+    out_window: Light,
+    last_places: Places,
+    last_weights: Light,
+    out_last_window: Light,
+    encoding: NDArray[np.uint8],
+    top: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """Do what `move` does with `codes` (H, 3 W), by the tables of `decode_bright` and `encode`."""
+    height, values = codes.shape
+    first_end, last_end = (out_window.shape[1] - values) // 2, (out_last_window.shape[1] - values) // 2
+    done = np.empty(values, np.float32)
+    for row in range(top, top + len(out)):
+        for between in coming(row, out_last_window, height):
+            for seen in coming(between, out_window, height):
+                line = out_window[seen % len(out_window)]
+                decode_bright(codes[seen], decoding, gains, line[first_end : first_end + values])
+                mirror_ends(line, values, 3)
+            line = out_last_window[between % len(out_last_window)]
+            spread(out_window, places, weights, between, height, line[last_end : last_end + values])
+            mirror_ends(line, values, 3)
+        spread(out_last_window, last_places, last_weights, row, height, done)
+        encode(done, encoding, out[row - top])
