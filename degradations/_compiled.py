@@ -50,8 +50,12 @@ def compiled(signature: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Return `function` as a piece of kernels: compiled into each that calls it."""
-    piece: Callable[P, R] = numba.njit(function, error_model="numpy")
+    """Return `function` as a piece of kernels: compiled into each that calls it.
+
+    Pieces neither make arrays nor return any: memory is their kernel's, and a slice is not counted as one more
+    reference to it, which takes two locked instructions, or 12 ns: 40 values of a blur.
+    """
+    piece: Callable[P, R] = numba.njit(function, error_model="numpy", _nrt=False)
     return piece
 
 
@@ -64,7 +68,7 @@ def inlined_in(kind: Literal["int32", "uint16"]) -> Callable[[Callable[P, R]], C
     def inline(function: Callable[P, R]) -> Callable[P, R]:
         code = function.__code__
         kinds = dict.fromkeys(code.co_varnames[code.co_argcount :], getattr(numba, kind))
-        piece: Callable[P, R] = numba.njit(function, error_model="numpy", locals=kinds)
+        piece: Callable[P, R] = numba.njit(function, error_model="numpy", _nrt=False, locals=kinds)
         return piece
 
     return inline

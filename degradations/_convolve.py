@@ -68,30 +68,70 @@ def softening(stream: Stream, sigma: float) -> Work:
     if min(stream.shape[:2]) < 16:
         taps = gaussian_taps(sigma)
         return ready(cv2.sepFilter2D(stream.light(), -1, taps, taps, borderType=MIRROR).reshape(stream.shape))
+    rest = math.sqrt((sigma * sigma - 2) / 4)
+    if stream.codes is not None and rest * rest < 3:
+        return growing(_sliding(stream.codes, stream.gains, gaussian_taps(rest)), _half(stream.shape), stream.shape)
     small = halved(stream)
-    return growing(softening(streamed(small), math.sqrt((sigma * sigma - 2) / 4)), small.shape, stream.shape)
+    return growing(softening(streamed(small), rest), small.shape, stream.shape)
 
 
 def _near(light: Light, taps: Light) -> Work:
     """Return the work that writes the rows of `light` blurred both ways by up to 15 symmetric `taps`."""
     from degradations.kernels.pyramid import soften
 
-    flat, channels = _flat(light)
+    (flat, channels), half = _flat(light), _from_middle(taps)
+    return lambda _, rows, out: soften(flat, len(flat), channels, half, rows.start, _flat(out)[0])
+
+
+def _from_middle(taps: Light) -> Light:
+    """Return up to 15 symmetric `taps` from the middle one on, float32 (8,)."""
     half = np.zeros(8, np.float32)
     half[: len(taps) // 2 + 1] = taps[len(taps) // 2 :]
-    return lambda _, rows, out: soften(flat, channels, half, rows.start, _flat(out)[0])
+    return half
+
+
+def _sliding(codes: Image, gains: Light, taps: Light) -> Work:
+    """Return the work that writes the rows of the light of `codes` (see `Stream`) at half the size, blurred by `taps`.
+
+    It holds only the rows that it blurs, so that they stay in the cache: each strip goes on from where the last one
+    ended. A strip that asks for rows which are gone, or for more than are held, begins anew.
+    """
+    from degradations.kernels.pyramid import reduce_codes, soften
+
+    (height, *_), (small, width, _) = codes.shape, _half(codes.shape)
+    flat, half, lines = codes.reshape(height, -1), _from_middle(taps), np.empty((5, 3 * width), np.float32)
+    held, reached = np.empty((0, 3 * width), np.float32), 0  # rows of `codes` that are in `held`
+
+    def slide(_: Light, rows: slice, out: Light) -> None:
+        nonlocal held, reached
+        reach = len(half) - 1
+        room = min(small, len(out) + 2 * reach)
+        if room > len(held) or rows.start - reach < reached // 2 - len(held):
+            held, reached = np.empty((max(room, len(held)), 3 * width), np.float32), 0
+        below = rows.stop + reach
+        last = height if below >= small else 2 * below + 1  # a small row takes the two below its own
+        if last > reached:
+            reduce_codes(flat, DECODE, gains, reached, last, lines, held)
+            reached = last
+        soften(held, small, 3, half, rows.start, _flat(out)[0])
+
+    return slide
+
+
+def _half(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `shape`, (H, W) or (H, W, C), of a picture at half the size, rounded up."""
+    return (shape[0] + 1) // 2, (shape[1] + 1) // 2, *shape[2:]
 
 
 def halved(stream: Stream) -> Light:
     """Return the light of `stream` at half the size, rounded up, as `cv2.pyrDown` makes it."""
     from degradations.kernels.pyramid import reduce, reduce_codes
 
-    height, width, *channels = stream.shape
-    small = np.empty(((height + 1) // 2, (width + 1) // 2, *channels), np.float32)
+    height, small = stream.shape[0], np.empty(_half(stream.shape), np.float32)
     out, count = _flat(small)
     lines = np.empty((5, out.shape[1]), np.float32)
     if stream.codes is not None:
-        reduce_codes(stream.codes.reshape(height, -1), DECODE, stream.gains, lines, out)
+        reduce_codes(stream.codes.reshape(height, -1), DECODE, stream.gains, 0, height, lines, out)
         return small
     for rows, light in stream.strips:
         reduce(_flat(light)[0], count, rows.start, height, lines, out)

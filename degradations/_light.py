@@ -30,6 +30,7 @@ def linear_to_srgb(light: NDArray[Any]) -> NDArray[Any]:
 DECODE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
 ENCODE = np.rint(linear_to_srgb(np.arange(65536) / 65535) * 255).astype(np.uint8)
 _OVER = np.maximum((DECODE - np.float32(0.97)) / np.float32(0.03), 0) ** 2  # how far a code is into clipping, 0 to 1
+_GAINS = _OVER**3
 NEARLY_WHITE = int(np.argmax(_OVER > 0))  # the first code that is
 
 
@@ -99,7 +100,7 @@ def decode_bright(image: Image, gains: Light, out: Light) -> None:
 
 def _gains(highlights: float) -> Light:
     """Return what lies beyond white in pixels whose least code is 0 to 255, float32 (256,)."""
-    return np.asarray(_OVER**3 * np.float32(highlights))
+    return np.asarray(_GAINS * np.float32(highlights))
 
 
 def _brighten(light: Light, image: Image, gains: Light, out: Light) -> None:

@@ -102,13 +102,14 @@ def _applied(progress: _Progress, part: Part, params: Any, scene: Scene) -> _Pro
 def _gathered(progress: _Progress, part: Gathering, params: Any, scene: Scene) -> _Progress:
     """Return `progress` with what waits worked into `part`, whose work waits in its place."""
     source = progress.frame.degraded
-    stream = Stream(source.shape, _worked(progress.waiting, source))
-    if source.dtype == np.uint8:
-        match progress.waiting:
-            case ():
-                stream = replace(stream, codes=source)
-            case (FromCodes(gains=gains),):
-                stream = replace(stream, codes=source, gains=gains)
+    light = _worked(progress.waiting, source)
+    match progress.waiting:
+        case () if source.dtype == np.uint8:
+            stream = Stream(source.shape, light, codes=source)
+        case (FromCodes(gains=gains),) if source.dtype == np.uint8:
+            stream = Stream(source.shape, light, codes=source, gains=gains)
+        case _:
+            stream = Stream(source.shape, light)
     work = part.gather(stream, params, scene)
     return replace(progress, frame=replace(progress.frame, degraded=unread(source.shape)), waiting=(work,))
 

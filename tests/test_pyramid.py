@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from degradations._contract import Light
-from degradations._convolve import growing, halved, ready
+from degradations._convolve import gaussian, growing, halved, ready, softening
 from degradations._light import _gains, brightened, decode, encode
 from degradations._psf import gaussian_taps
 from degradations._strips import Stream, streamed, whole
@@ -66,7 +66,7 @@ def test_light_is_softened_by_the_taps_along_both_axes(shape, sigma):
     half[: len(taps) // 2 + 1] = taps[len(taps) // 2 :]
     flat, channels = light.reshape(len(light), -1), shape[2] if len(shape) > 2 else 1
     for top in range(0, len(light), 8):
-        pyramid.soften(flat, channels, half, top, found[top : top + 8].reshape(-1, flat.shape[1]))
+        pyramid.soften(flat, len(flat), channels, half, top, found[top : top + 8].reshape(-1, flat.shape[1]))
     np.testing.assert_allclose(found, correlated(light, taps), atol=1e-6)
 
 
@@ -91,6 +91,19 @@ def test_growing_into_codes_is_growing_and_encoding(shape, rows):
         work.end(part, codes[part])
         work(np.empty(0, np.float32), part, light[part])
     np.testing.assert_array_equal(codes, encode(light))
+
+
+@pytest.mark.parametrize("shape", [(16, 17, 3), (41, 30, 3), (203, 64, 3), (204, 65, 3)])
+@pytest.mark.parametrize("rows", [8, 24])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_gaussian_of_codes_is_that_of_their_light(shape, rows, backwards):
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    work, found = softening(Stream(shape, iter(()), codes=image, gains=_gains(2.0)), 3.0), np.empty(shape, "f4")
+    tops = list(range(0, shape[0], rows))
+    for top in reversed(tops) if backwards else tops:
+        part = slice(top, min(top + rows, shape[0]))
+        work(np.empty(0, np.float32), part, found[part])
+    np.testing.assert_array_equal(found, gaussian(brightened(image, 2.0), 3.0))
 
 
 def test_decoding_to_bright_light_is_decoding_and_brightening():

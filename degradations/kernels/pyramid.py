@@ -98,10 +98,10 @@ def across(pixels: int, channels: int, out_even: Light, out_odd: Light, out: Lig
 
 @inlined
 def complete(lines: Light, row: int, height: int, out: Light) -> None:
-    """Write `row` of `out` from the `lines` of the last five of `height` rows."""
+    """Write `row` from the `lines` of the last five of `height` rows to `out`, at its number modulo how many it has."""
     top, above = lines[mirrored(2 * row - 2, height) % 5], lines[mirrored(2 * row - 1, height) % 5]
     bottom, below = lines[mirrored(2 * row + 2, height) % 5], lines[mirrored(2 * row + 1, height) % 5]
-    middle, written = lines[2 * row % 5], out[row]
+    middle, written = lines[2 * row % 5], out[row % len(out)]
     for value in range(written.size):
         near = above[value] + below[value]
         written[value] = _SIX * middle[value] + _FOUR * near + (top[value] + bottom[value])
@@ -125,21 +125,24 @@ def reduce(light: Light, channels: int, top: int, height: int, out_lines: Light,
             complete(out_lines, small - 1, height, out)
 
 
-@compiled("void(u1[:, ::1], f4[::1], f4[::1], f4[:, ::1], f4[:, ::1])")
-def reduce_codes(codes: NDArray[np.uint8], table: Light, gains: Light, out_lines: Light, out: Light) -> None:
-    """Write what `reduce` makes of the light of a whole picture, `codes` (H, 3 W), as `decode_bright` decodes it.
+@compiled("void(u1[:, ::1], f4[::1], f4[::1], i8, i8, f4[:, ::1], f4[:, ::1])")
+def reduce_codes(
+    codes: NDArray[np.uint8], table: Light, gains: Light, first: int, last: int, out_lines: Light, out: Light
+) -> None:
+    """Write what rows `first` to `last` complete of what `reduce` makes of the light of `codes` (see `decode_bright`).
 
-    Looking up a value at a time, it may as well write to where the value is needed.
+    codes: (H, 3 W), all rows. out: the last rows of the small picture, each at its number modulo how many they are.
+    Looking up a value at a time, decoding may as well write to where the value is needed.
     """
-    height, (small, values) = len(codes), out.shape
+    height, values = len(codes), out.shape[1]
     even, odd = np.empty(values + 6, np.float32), np.empty(values + 6, np.float32)
-    for row in range(height):
+    for row in range(first, last):
         decode_apart(codes[row], table, gains, even[3:], odd[3:])
         across(codes.shape[1] // 3, 3, even, odd, out_lines[row % 5])
         if row % 2 == 0 and row > 0:
             complete(out_lines, row // 2 - 1, height, out)
         if row == height - 1:
-            complete(out_lines, small - 1, height, out)
+            complete(out_lines, row // 2, height, out)
 
 
 @inlined
@@ -211,32 +214,49 @@ def weighted(x: Light, step: int, taps: Light, out: Light) -> None:
             out[value] += t7 * (x[value] + x[value + 14 * step])
 
 
-@compiled("void(f4[:, ::1], i8, f4[::1], i8, f4[:, ::1])")
-def soften(light: Light, channels: int, taps: Light, top: int, out: Light) -> None:
-    """Write to `out`, some rows from `top` on, `light` (H, W C) blurred both ways by 15 symmetric taps.
+@inlined
+def downwards(light: Light, height: int, taps: Light, top: int, tall: Light, out: Light) -> None:
+    """Write to `out`, some rows from `top` on, the rows of `light` (see `soften`) blurred downwards.
 
-    taps (8,): from the middle one on.
+    tall: room for _BLOCK columns of these rows, 7 above and 7 below.
     """
-    height, values = light.shape
-    rows, pixels, margin = len(out), values // channels, 7 * channels
-    tall = np.empty((rows + 14) * _BLOCK, np.float32)
-    lines = np.empty((rows, values + 2 * margin), np.float32)
+    rows, values = out.shape
     for left in range(0, values, _BLOCK):
         right = min(left + _BLOCK, values)
         for row in range(rows + 14):
-            seen, kept = light[mirrored(top + row - 7, height), left:right], tall[row * _BLOCK :]
+            seen, kept = light[mirrored(top + row - 7, height) % len(light), left:right], tall[row * _BLOCK :]
             for value in range(seen.size):
                 kept[value] = seen[value]
         for row in range(rows):
-            weighted(tall[row * _BLOCK :], _BLOCK, taps, lines[row, margin + left : margin + right])
-    for row in range(rows):
-        line = lines[row]
-        for pixel in range(7):
-            before, beyond = mirrored(pixel - 7, pixels) + 7, mirrored(pixels + pixel, pixels) + 7
-            for channel in range(channels):
-                line[pixel * channels + channel] = line[before * channels + channel]
-                line[margin + values + pixel * channels + channel] = line[beyond * channels + channel]
-        if channels == 3:
-            weighted(line, 3, taps, out[row])  # a step that is known becomes one loop over vectors
-        else:
-            weighted(line, channels, taps, out[row])
+            weighted(tall[row * _BLOCK :], _BLOCK, taps, out[row, left:right])
+
+
+@inlined
+def sideways(row: Light, channels: int, taps: Light, line: Light, out: Light) -> None:
+    """Write `row` (W C,) blurred across to `out`. line: room for it and 7 pixels at either end."""
+    pixels, margin = row.size // channels, 7 * channels
+    middle = line[margin:]
+    for value in range(row.size):
+        middle[value] = row[value]
+    for pixel in range(7):
+        before, beyond = mirrored(pixel - 7, pixels) + 7, mirrored(pixels + pixel, pixels) + 7
+        for channel in range(channels):
+            line[pixel * channels + channel] = line[before * channels + channel]
+            line[margin + row.size + pixel * channels + channel] = line[beyond * channels + channel]
+    if channels == 3:
+        weighted(line, 3, taps, out)  # a step that is known becomes one loop over vectors
+    else:
+        weighted(line, channels, taps, out)
+
+
+@compiled("void(f4[:, ::1], i8, i8, f4[::1], i8, f4[:, ::1])")
+def soften(light: Light, height: int, channels: int, taps: Light, top: int, out: Light) -> None:
+    """Write to `out`, some rows from `top` on, light of (H, W C) blurred both ways by 15 symmetric taps.
+
+    light: the rows that this takes, each at its number modulo how many they are. taps (8,): from the middle one on.
+    """
+    tall, soft = np.empty((len(out) + 14) * _BLOCK, np.float32), np.empty(out.shape, np.float32)
+    line = np.empty(out.shape[1] + 14 * channels, np.float32)
+    downwards(light, height, taps, top, tall, soft)
+    for row in range(len(out)):
+        sideways(soft[row], channels, taps, line, out[row])
