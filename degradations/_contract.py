@@ -67,6 +67,9 @@ class Part:
 class Options(BaseModel, frozen=True, extra="forbid"):
     """What a user may set for a degradation in TOML; the defaults are published or measured values."""
 
+    def check(self) -> None:
+        """Raise ValueError, one sentence, if a file that an option names cannot be used."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degradation:

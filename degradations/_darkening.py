@@ -8,7 +8,7 @@ physical and the statistics mode make.
 """
 
 import json
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -69,12 +69,20 @@ def as_curves(outputs: Array) -> Array:
     return np.asarray(np.minimum(curves, np.linspace(0, 1, POINTS)))
 
 
-@cache
 def load_weights(path: str) -> dict[str, Array]:
     """Return the weights in the JSON file at `path`; raises ValueError if there are none that fit the network."""
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return _weights(path, Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON file of weights ({error})") from error
+
+
+@lru_cache(maxsize=4)
+def _weights(path: str, text: str) -> dict[str, Array]:
+    """Return the weights in `text`, which is what the file at `path` holds."""
+    try:
+        stored = json.loads(text)
+    except ValueError as error:
         raise ValueError(f"{path} is no JSON file of weights ({error})") from error
     names = ("w1", "b1", "w2", "b2", "w3", "b3")
     if not isinstance(stored, dict) or set(names) - set(stored):

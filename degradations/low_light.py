@@ -101,8 +101,8 @@ class LowLightOptions(Options, frozen=True):
     """mode: one, or "mixed" by the weights, in the order physical, paper, statistics, model.
 
     noise, field, cast, toe, lamps: whether there is sensor noise, uneven illumination, a fault of colour, a toe, and
-    whether clipped light stays bright. model: weights of another darkening network, a JSON file; None for the one
-    that comes with the code. A build knows it by its path: other weights need another name.
+    whether clipped light stays bright. model_weights: of another darkening network, a JSON file; None for the one
+    that comes with the code. A build makes its pairs anew when they change.
     """
 
     mode: Literal["mixed", "physical", "paper", "statistics", "model"] = "mixed"
@@ -112,7 +112,12 @@ class LowLightOptions(Options, frozen=True):
     cast: bool = True
     toe: bool = True
     lamps: bool = True
-    model: str | None = None
+    model_weights: str | None = None
+
+    def check(self) -> None:
+        """Raise ValueError if `model_weights` are none."""
+        if self.model_weights:
+            _darkening.load_weights(self.model_weights)
 
 
 def sample(rng: np.random.Generator, severity: float, scene: Scene, options: LowLightOptions) -> LowLight:
@@ -347,7 +352,7 @@ def _curve(
         return replace(params, attenuation=path(severity, ATTENUATION, identity=1.0), gamma=gamma)
     if mode == "model":  # no gain comes after the curve: noise is that of two stops more light, or it would brighten
         quiet = replace(params, shot=params.shot / 4, read=params.read / 16, row=params.row / 4)
-        return replace(quiet, curve=_darkening.curve(scene.image, severity, options.model))
+        return replace(quiet, curve=_darkening.curve(scene.image, severity, options.model_weights))
     attenuation, gamma = matched(scene.image, severity, lean=lean, variation=variation)
     return replace(params, attenuation=attenuation, gamma=gamma)
 

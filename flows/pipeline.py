@@ -23,6 +23,7 @@ from flows.photographs import Photographs
 from flows.settings import Settings
 from flows.work import Observer, RunUnits, Units
 from storage.canonical import digest
+from storage.errors import SettingsError
 from storage.files import sha256_of
 from storage.ledger import SCORES, read_table
 from storage.records import ShardReport
@@ -181,7 +182,7 @@ class Pipeline:
             inputs = (str(plan), cleaned[bucket].shard.output, annotated[bucket].shard.output)
             options = self._degrade_options(name)
             reads = [annotated[bucket].sha256] if _reads_annotations(name) else []
-            depends = [plan.stem, cleaned[bucket].sha256, *reads, *_pattern_files(options)]
+            depends = [plan.stem, cleaned[bucket].sha256, *reads, *_given_files(options)]
             units.append(self._units.make("degrade", f"{_bucket_name(bucket)}-{name}", options, inputs, depends))
         return self._units.run("degrade", units)
 
@@ -303,6 +304,16 @@ def _reads_annotations(name: str) -> bool:
     return any({"depth", "segments"} & (step.needs | step.reads) for step in steps)
 
 
-def _pattern_files(options: DegradeOptions) -> list[str]:
-    folders = [getattr(item, "patterns", None) for item in options.degradations.values()]
-    return [sha256_of(file) for folder in folders if folder for file in degrade.patterns_of(folder)]
+def _given_files(options: DegradeOptions) -> list[str]:
+    """Return the hashes of the files that the user gives; raises SettingsError if one cannot be used."""
+    for name, item in options.degradations.items():
+        try:
+            item.check()
+        except ValueError as error:
+            raise SettingsError(f"degradations.{name}: {error}") from error
+    given = options.degradations.values()
+    folders = [folder for item in given if (folder := getattr(item, "patterns", None))]
+    weights = [Path(file) for item in given if (file := getattr(item, "model_weights", None))]
+    return [
+        sha256_of(file) for file in [*(path for folder in folders for path in degrade.patterns_of(folder)), *weights]
+    ]

@@ -262,7 +262,9 @@ def test_other_weights_pass_through_the_hook(tmp_path: Any) -> None:
     file = tmp_path / "darker.json"
     file.write_text(json.dumps(stored))
     scene = scene_of(photograph())
-    own, other = (dark(drawn(1, 0.6, scene, mode="model", noise=False, model=m), scene) for m in (None, str(file)))
+    own, other = (
+        dark(drawn(1, 0.6, scene, mode="model", noise=False, model_weights=m), scene) for m in (None, str(file))
+    )
     assert other.mean() < own.mean()
 
 
@@ -281,7 +283,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Any, content: str, told: 
     if content is not None:
         file.write_text(content)
     with pytest.raises(ValueError, match=told):
-        drawn(1, 0.5, scene_of(photograph()), mode="model", model=str(file))
+        drawn(1, 0.5, scene_of(photograph()), mode="model", model_weights=str(file))
 
 
 def test_a_network_of_another_width_passes_through_the_hook(tmp_path: Any) -> None:
@@ -293,7 +295,7 @@ def test_a_network_of_another_width_passes_through_the_hook(tmp_path: Any) -> No
     file.write_text(json.dumps(stored))
     scene = scene_of(photograph())
     recipe = draw(
-        "low_light", 0.8, scene, seed=3, options={"low_light": LowLightOptions(mode="model", model=str(file))}
+        "low_light", 0.8, scene, seed=3, options={"low_light": LowLightOptions(mode="model", model_weights=str(file))}
     )
     made = render(scene, recipe).degraded
     file.unlink()  # the curve stands in the recipe: a replay needs no weights

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations import load, names
+from degradations import _darkening, load, names
 from flows.__main__ import run
 from flows.dataset import Dataset
+from flows.settings import read_settings
 from storage.errors import SettingsError, SourceError
 from tasks.degrade import pattern, patterns_of
 from tests.builds import build_here, settings_for, write_photographs
@@ -119,3 +120,48 @@ def test_one_broken_pattern_costs_the_pairs_that_would_have_used_it(
     assert 0 < reasons["corrupt"] < 0.6 * len(rows)
     assert run(["verify", str(tmp_path / "d"), "--replay", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["identical"] == 4
+
+
+def test_a_preview_names_weights_that_are_none(
+    tmp_path: Path, photograph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--option", f"model_weights={tmp_path / 'none.json'}", "-o", str(tmp_path / "a.png")]
+    assert run(["preview", "low_light", str(photograph), *given]) == 2
+    assert "none.json is no JSON file of weights" in capsys.readouterr().err
+
+
+def test_a_build_finds_weights_beside_its_settings_and_makes_pairs_anew_when_they_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photographs(tmp_path / "photographs", count=2)
+    weights = json.loads(_darkening.WEIGHTS.read_text())
+    lines = [
+        "seed = 7",
+        'output = "d"',
+        "[source]",
+        'folder = "photographs"',
+        "[clean]",
+        "min_side = 128",
+        "[mixture]",
+        "variants = 1",
+        "weights = {low_light = 1}",
+        "[degradations.low_light]",
+        'mode = "model"',
+        "noise = false",
+        'model_weights = "own.json"',
+        "[filters.resolution]",
+        "min_side = 256",
+    ]
+    (tmp_path / "build.toml").write_text("\n".join(lines))
+    settings = read_settings(tmp_path / "build.toml")
+    with pytest.raises(SettingsError, match=r"degradations\.low_light: .*own\.json is no JSON file of weights"):
+        build_here(settings)
+    curves = []
+    for shift in (0, 1):
+        weights["b3"] = [value - shift for value in weights["b3"]]
+        (tmp_path / "own.json").write_text(json.dumps(weights))
+        build_here(settings)
+        recipes = [json.loads(row["recipe"]) for row in Dataset(tmp_path / "d").rows("pairs")]
+        curves.append([recipe["steps"][0]["params"]["curve"] for recipe in recipes])
+    assert len(curves[0]) == len(curves[1]) > 0
+    assert curves[0] != curves[1]

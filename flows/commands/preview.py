@@ -90,11 +90,14 @@ def read_options(names: tuple[str, ...], texts: tuple[str, ...]) -> Mapping[str,
     for owner, table in tables.items():
         try:
             found[owner] = degradations.load(owner).options.model_validate(table)
+            found[owner].check()
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             there = ", ".join(degradations.load(owner).options.model_fields) or "none"
             where = ".".join(str(part) for part in first["loc"])
             raise SettingsError(f"--option {owner}.{where}: {first['msg']}; options of {owner}: {there}") from error
+        except ValueError as error:
+            raise SettingsError(f"an option of {owner}: {error}") from error
     return found
 
 
