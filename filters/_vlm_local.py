@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from filters._vlm import MAX_TOKENS, SYSTEM, Note, Question, no_note
-from filters._vlm_patches import Cut, Patches, load_processor, open_patches
+from filters._vlm_patches import PROCESSOR, Cut, Patches, open_patches
 from storage.torchvision import prepare_torchvision
-from storage.weights import load_pretrained
+from storage.weights import load_pretrained, load_processor
 
 
 class Local:
@@ -90,5 +90,5 @@ def open_local(reference: str, *, device: str, dtype: str, batch: int) -> Local:
     model = load_pretrained(Qwen3VLForConditionalGeneration, reference, dtype=kind, device=device)
     # Released checkpoints say how to sample; greedy decoding would warn of each of these.
     model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
-    processor = load_processor(AutoProcessor, reference)
+    processor = load_processor(AutoProcessor, reference, of=PROCESSOR)
     return Local(model, processor, open_patches(reference), batch=batch)

@@ -106,7 +106,7 @@ def load_processor(kind: Any, reference: str, *, of: str = "its processor") -> A
     folder = locate(reference)
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         told = " ".join(str(error).split())[:200]
         raise SettingsError(f"{folder} lacks the files of {of}; fetch all of it: {told}") from error
 

@@ -172,7 +172,7 @@ def of_another_model(folder):
 @pytest.mark.parametrize(
     ("damage", "error", "told"),
     [
-        (without_processor, ShardError, "processor"),
+        (without_processor, SettingsError, "processor"),
         (cut, ShardError, "model.safetensors"),
         (of_another_model, ShardError, "another shape"),
     ],
