@@ -13,6 +13,9 @@ import contextlib
 import fcntl
 import hashlib
 import inspect
+import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -23,6 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 KERNELS = Path(__file__).parent / "kernels"
+KEPT_DAYS = 30  # after its last use, machine code of another version
 
 
 def compiled(signature: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -83,10 +87,25 @@ def kept_in() -> Path | None:
     for place in (named,) if named else ("~/.cache/pairforge", KERNELS / "__pycache__"):
         with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: a user without a home
             folder = Path(place).expanduser() / f"kernels-{_digest()}"
+            is_new = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "lock").touch()
+            if is_new:
+                _remove_old(folder.parent)
             return folder
     return None
+
+
+def _remove_old(place: Path) -> None:
+    """Remove the folders of other versions' kernels in `place` that no process has used for KEPT_DAYS.
+
+    Who uses a folder touches its lock. One is renamed before it is emptied, so that none is ever found half empty.
+    """
+    oldest = time.time() - KEPT_DAYS * 86400
+    for lock in place.glob("kernels-*/lock"):
+        with contextlib.suppress(OSError):  # another process was first, or it is not ours to remove
+            if lock.stat().st_mtime < oldest:
+                shutil.rmtree(lock.parent.rename(place / f"removed-{os.getpid()}-{lock.parent.name}"))
 
 
 def _digest() -> str:
@@ -115,8 +134,8 @@ def _read_only(kind: Any) -> Any:  # numba has no types for its types
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`; a file system that has none lets several compile the same."""
-    with (folder / "lock").open("rb") as lock:
+    """Hold the lock of `folder`; where there is none, or no locks at all, several may compile the same."""
+    with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(held.enter_context((folder / "lock").open("rb")), fcntl.LOCK_EX)
         yield

@@ -1,7 +1,9 @@
 """Machine code: compiled once by whoever needs it first, exact to the last bit, and never in the way of a build."""
 
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numba
 import numpy as np
 import pytest
 
-from degradations import _render, _strips, load
+from degradations import _compiled, _render, _strips, load
 from degradations._compiled import compiled, kept_in
 from degradations._render import render_params
 from tests.scenes import annotated, photograph, sampled
@@ -64,6 +66,25 @@ def test_an_index_whose_code_was_never_written_costs_one_compilation(kept):
     file.rename(file.with_name(f"{file.name}.tmp.0123"))  # as kill -9 leaves it
     assert twice([2]) == [4]
     assert file.exists()
+
+
+def test_code_of_versions_that_nobody_uses_is_removed_when_a_new_one_is_made(kept):
+    days = {"kernels-a": 31, "kernels-b": 29, "numba-of-another": 99}
+    for name, age in days.items():
+        (kept / name).mkdir()
+        (kept / name / "code.nbc").touch()
+        (kept / name / "lock").touch()
+        os.utime(kept / name / "lock", (time.time() - 86400 * age,) * 2)
+    own = kept_in()
+    assert {file.name for file in kept.iterdir()} == {"kernels-b", "numba-of-another", own.name}
+    os.utime(kept / "kernels-b" / "lock", (0, 0))
+    kept_in()
+    assert (kept / "kernels-b").exists()  # only when a new one is made
+
+
+def test_a_folder_that_goes_away_costs_a_compilation(kept, monkeypatch):
+    monkeypatch.setattr(_compiled, "kept_in", lambda: kept / "gone")
+    assert twice([2]) == [4]
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path, monkeypatch):
