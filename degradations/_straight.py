@@ -70,11 +70,11 @@ def strokes(length: float, angle: float) -> tuple[Light, Light]:
 def _taps(kernel: Light, shape: tuple[int, ...]) -> _Taps:
     """Return one of each two opposite taps of `kernel`, for a picture of `shape`, and the middle one.
 
-    As loops take two or four pairs at a time, one that weighs nothing may come with them.
+    As loops take four pairs, and then two at a time, some that weigh nothing may come with them.
     """
     taps, side, channels = kernel.reshape(-1), len(kernel), math.prod(shape[2:])
     found = np.flatnonzero(taps[: taps.size // 2] > 1e-9)  # below are rounding errors of shares
-    count = len(found) + len(found) % 2
+    count = max(4, len(found) + len(found) % 2) if len(found) else 0
     places, weights = np.zeros((count, 2), np.int64), np.zeros(count + 1, np.float32)
     places[: len(found), 0] = found // side - side // 2
     places[: len(found), 1] = (found % side - side // 2) * channels

@@ -1,8 +1,8 @@
 """Light spread by two symmetric kernels of few taps in turn, row by row, while the rows around are in the cache.
 
-A kernel is places (2 N, 2), rows and values (columns times channels), and weights (2 N + 1,):
+A kernel is places (N, 2), rows and values (columns times channels), and weights (N + 1,), N 0, 4, 6, 8 and so on:
 
-    y(p) = weights[2 N] x(p) + sum over k of weights[k] (x(p + places[k]) + x(p - places[k]))
+    y(p) = weights[N] x(p) + sum over k of weights[k] (x(p + places[k]) + x(p - places[k]))
 
 Its window is the rows of x that it still needs, each at its number modulo their count, with as many values of its
 mirror image at either end as places reach. The rows of a picture go on as their mirror image, too.
@@ -44,24 +44,25 @@ def spread(window: Light, places: Places, weights: Light, row: int, height: int,
     """Write `row` of y to `out`."""
     margin = (window.shape[1] - out.size) // 2
     own, middle = window[row % len(window), margin:], weights[-1]
-    if len(places) % 4 == 0:
+    if len(places) == 0:
         for value in range(out.size):
             out[value] = middle * own[value]
-    else:
-        a, b = opposites(window, places[-2], row, height, out.size)
-        c, d = opposites(window, places[-1], row, height, out.size)
-        u, v = weights[-3], weights[-2]
-        for value in range(out.size):
-            out[value] = middle * own[value] + (u * (a[value] + b[value]) + v * (c[value] + d[value]))
-    for pair in range(0, len(places) - 3, 4):
+        return
+    a, b = opposites(window, places[0], row, height, out.size)
+    c, d = opposites(window, places[1], row, height, out.size)
+    e, f = opposites(window, places[2], row, height, out.size)
+    g, h = opposites(window, places[3], row, height, out.size)
+    u, v, w, x = weights[0], weights[1], weights[2], weights[3]
+    for value in range(out.size):
+        near = u * (a[value] + b[value]) + v * (c[value] + d[value])
+        far = w * (e[value] + f[value]) + x * (g[value] + h[value])
+        out[value] = middle * own[value] + (near + far)
+    for pair in range(4, len(places), 2):
         a, b = opposites(window, places[pair], row, height, out.size)
         c, d = opposites(window, places[pair + 1], row, height, out.size)
-        e, f = opposites(window, places[pair + 2], row, height, out.size)
-        g, h = opposites(window, places[pair + 3], row, height, out.size)
-        u, v, w, x = weights[pair], weights[pair + 1], weights[pair + 2], weights[pair + 3]
+        u, v = weights[pair], weights[pair + 1]
         for value in range(out.size):
-            near = u * (a[value] + b[value]) + v * (c[value] + d[value])
-            out[value] += near + (w * (e[value] + f[value]) + x * (g[value] + h[value]))
+            out[value] += u * (a[value] + b[value]) + v * (c[value] + d[value])
 
 
 @inlined
@@ -121,7 +122,7 @@ def move_codes(
     """Do what `move` does with `codes` (H, 3 W), by the tables of `decode_bright` and `encode`."""
     height, values = codes.shape
     first_end, last_end = (out_window.shape[1] - values) // 2, (out_last_window.shape[1] - values) // 2
-    done = np.empty(values, np.float32)
+    done = np.empty((len(out), values), np.float32)
     for row in range(top, top + len(out)):
         for between in coming(row, out_last_window, height):
             for seen in coming(between, out_window, height):
@@ -131,5 +132,5 @@ def move_codes(
             line = out_last_window[between % len(out_last_window)]
             spread(out_window, places, weights, between, height, line[last_end : last_end + values])
             mirror_ends(line, values, 3)
-        spread(out_last_window, last_places, last_weights, row, height, done)
-        encode(done, encoding, out[row - top])
+        spread(out_last_window, last_places, last_weights, row, height, done[row - top])
+    encode(done.reshape(-1), encoding, out.reshape(-1))
