@@ -215,12 +215,12 @@ def weighted(x: Light, step: int, taps: Light, out: Light) -> None:
 
 
 @inlined
-def downwards(light: Light, height: int, taps: Light, top: int, tall: Light, out: Light) -> None:
-    """Write to `out`, some rows from `top` on, the rows of `light` (see `soften`) blurred downwards.
+def downwards(light: Light, height: int, taps: Light, top: int, tall: Light, margin: int, out: Light) -> None:
+    """Write to `out`, some rows from `top` on with a `margin` before each, `light` (see `soften`) blurred downwards.
 
     tall: room for _BLOCK columns of these rows, 7 above and 7 below.
     """
-    rows, values = out.shape
+    rows, values = len(out), light.shape[1]
     for left in range(0, values, _BLOCK):
         right = min(left + _BLOCK, values)
         for row in range(rows + 14):
@@ -228,21 +228,18 @@ def downwards(light: Light, height: int, taps: Light, top: int, tall: Light, out
             for value in range(seen.size):
                 kept[value] = seen[value]
         for row in range(rows):
-            weighted(tall[row * _BLOCK :], _BLOCK, taps, out[row, left:right])
+            weighted(tall[row * _BLOCK :], _BLOCK, taps, out[row, margin + left : margin + right])
 
 
 @inlined
-def sideways(row: Light, channels: int, taps: Light, line: Light, out: Light) -> None:
-    """Write `row` (W C,) blurred across to `out`. line: room for it and 7 pixels at either end."""
-    pixels, margin = row.size // channels, 7 * channels
-    middle = line[margin:]
-    for value in range(row.size):
-        middle[value] = row[value]
+def sideways(line: Light, channels: int, taps: Light, out: Light) -> None:
+    """Write `line`, a row with room for 7 pixels at either end, which it fills, to `out` (W C,), blurred across."""
+    pixels, margin = out.size // channels, 7 * channels
     for pixel in range(7):
         before, beyond = mirrored(pixel - 7, pixels) + 7, mirrored(pixels + pixel, pixels) + 7
         for channel in range(channels):
             line[pixel * channels + channel] = line[before * channels + channel]
-            line[margin + row.size + pixel * channels + channel] = line[beyond * channels + channel]
+            line[margin + out.size + pixel * channels + channel] = line[beyond * channels + channel]
     if channels == 3:
         weighted(line, 3, taps, out)  # a step that is known becomes one loop over vectors
     else:
@@ -255,8 +252,8 @@ def soften(light: Light, height: int, channels: int, taps: Light, top: int, out:
 
     light: the rows that this takes, each at its number modulo how many they are. taps (8,): from the middle one on.
     """
-    tall, soft = np.empty((len(out) + 14) * _BLOCK, np.float32), np.empty(out.shape, np.float32)
-    line = np.empty(out.shape[1] + 14 * channels, np.float32)
-    downwards(light, height, taps, top, tall, soft)
+    margin, tall = 7 * channels, np.empty((len(out) + 14) * _BLOCK, np.float32)
+    lines = np.empty((len(out), out.shape[1] + 2 * margin), np.float32)
+    downwards(light, height, taps, top, tall, margin, lines)
     for row in range(len(out)):
-        sideways(soft[row], channels, taps, line, out[row])
+        sideways(lines[row], channels, taps, out[row])
