@@ -403,14 +403,14 @@ def test_a_flat_depth_gives_a_picture(name: str, depth: float) -> None:
 
 @ALL_MODES
 def test_a_strip_of_8k_gives_a_picture(name: str, options: dict[str, Any]) -> None:
-    strip = annotated(np.tile(scene("coffee", 40).image, (1, 140, 1))[:, :8192])
+    strip = annotated(np.tile(scene("coffee", 24).image, (1, 240, 1))[:, :8192])
     assert_any_picture_passes(name, strip, 0.9, 1, **options)
 
 
 @pytest.mark.parametrize("name", list(COUPLED))
-@pytest.mark.parametrize("shape", [(1, 1), (17, 1031), (40, 8192)])
+@pytest.mark.parametrize("shape", [(1, 1), (17, 1031), (24, 8192)])
 def test_a_combination_makes_a_picture_of_any_size(name: str, shape: tuple[int, int]) -> None:
-    for kind in KINDS:
+    for kind in ("black", "noise"):
         target = annotated(picture(kind, shape))
         assert render(target, draw(name, 1.0, target, seed=2)).degraded.shape == target.image.shape
 
