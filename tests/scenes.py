@@ -36,6 +36,16 @@ def fitted(image: Image, short: int) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
 
 
+def leaves(height: int, width: int, seed: int = 0) -> Image:
+    """Dead leaves: discs of all sizes over each other, which look alike at every scale, as photographs do."""
+    rng = np.random.default_rng(seed)
+    image = np.full((height, width, 3), 128, np.uint8)
+    for radius in 0.4 * min(height, width) * rng.power(0.6, 900)[:, None] ** 2:
+        centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
+        cv2.circle(image, centre, max(1, int(radius[0])), rng.integers(0, 252, 3).tolist(), -1, cv2.LINE_AA)
+    return image
+
+
 def scene(name: str = "astronaut", short: int = 240, *, frames: bool = False) -> Scene:
     """Return the scene of a bundled photograph with everything that a degradation may read but a clip, or with it."""
     return annotated(photograph(name, short), frames=frames)

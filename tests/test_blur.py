@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from degradations import _convolve, _psf, load
-from degradations._clips import speed
 from degradations._convolve import convolve, gaussian
 from degradations._defocus import layered_defocus
 from degradations._light import decode, encode
@@ -37,6 +36,7 @@ from degradations.blur import (
 )
 from storage.canonical import encode as canonical
 from storage.records import Scene
+from tests.scenes import leaves
 
 BLUR = load("blur")
 CAUSES = ("shake", "linear", "object_motion", "rotation", "defocus", "web")
@@ -46,16 +46,6 @@ LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 def only(cause: str) -> BlurOptions:
     weights = dict.fromkeys((*CAUSES, "clip"), 0.0)
     return BlurOptions(**{**weights, cause: 1.0})
-
-
-def leaves(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Dead leaves: discs of all sizes over each other, which look alike at every scale, as photographs do."""
-    rng = np.random.default_rng(seed)
-    image = np.full((height, width, 3), 128, np.uint8)
-    for radius in 0.4 * min(height, width) * rng.power(0.6, 900)[:, None] ** 2:
-        centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
-        cv2.circle(image, centre, max(1, int(radius[0])), rng.integers(0, 252, 3).tolist(), -1, cv2.LINE_AA)
-    return image
 
 
 def scene_of(height: int = 160, width: int = 200, **changes: object) -> Scene:
@@ -332,45 +322,6 @@ def test_scenes_without_annotations_get_causes_that_need_none() -> None:
     scene = scene_of(depth=None, segments=None)
     causes = {sample(generator(seed), 0.5, scene, BlurOptions()).motion.cause for seed in range(40)}
     assert causes == {"shake", "linear", "rotation", "defocus", "web"}
-
-
-def clip_of(shift: int, count: int = 7, side: int = 160) -> np.ndarray:
-    wide = cv2.GaussianBlur(leaves(side, side + shift * count), (0, 0), 1.2)
-    return np.stack([wide[:, shift * index : shift * index + side] for index in range(count)])
-
-
-def test_speed_of_a_clip_is_that_of_its_things_and_a_cut_is_seen() -> None:
-    moving = clip_of(3)
-    cut = np.concatenate([moving[:4], leaves(160, 160, seed=9)[None], moving[5:]])
-    assert speed(moving) == pytest.approx(3 * 1024 / 160, rel=0.15)
-    assert speed(cut) == -1
-    assert speed(np.stack([moving[0]] * 5)) == pytest.approx(0, abs=0.5)
-
-
-@pytest.mark.parametrize("kind", ["still", "cut"])
-def test_still_clips_and_clips_with_a_cut_are_not_averaged(kind: str) -> None:
-    moving = clip_of(3)
-    frames = np.stack([moving[3]] * 5) if kind == "still" else np.concatenate([moving[:4], leaves(160, 160, 9)[None]])
-    scene = scene_of(160, 160, image=frames[2], frames=frames)
-    assert all(sample(generator(seed), 0.5, scene, BlurOptions()).motion.cause != "clip" for seed in range(8))
-
-
-def test_a_moving_clip_smears_like_a_straight_motion() -> None:
-    frames = clip_of(3)
-    scene = scene_of(160, 160, image=frames[3], frames=frames)
-    smeared = degraded(Blur(highlights=0.0, motion=Clip(span=4.0)), scene)
-    straight = encode(motion(decode(frames[3]), 12.0, np.pi / 2))
-    inner = np.s_[20:-20, 20:-20]
-    assert psnr(smeared[inner], straight[inner]) > psnr(frames[3][inner], straight[inner]) + 6
-
-
-def test_a_clip_is_drawn_where_there_is_one_and_longer_with_severity() -> None:
-    frames = clip_of(3)
-    scene = scene_of(160, 160, image=frames[3], frames=frames)
-    spans = [sample(generator(1), severity, scene, only("clip")).motion.span for severity in LEVELS]
-    harm = [psnr(frames[3], degraded(Blur(highlights=0.0, motion=Clip(span=span)), scene)) for span in spans]
-    assert all(weak < strong for weak, strong in pairwise(spans))
-    assert all(mild > strong for mild, strong in pairwise(harm))
 
 
 RESOLVED = {

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from degradations import load
-from degradations._clips import exposed
 from degradations._contract import Frame, Light
 from degradations._light import decode, luminance
 from degradations._psf import aperture, bell, line, point_spread, trajectory
@@ -84,13 +83,6 @@ def test_spectra_fall_the_steeper_the_severer_the_blur(cause: str) -> None:
         assert found == sorted(found, reverse=True)
 
 
-def test_an_exposure_of_no_duration_is_the_middle_frame() -> None:
-    frames = scene("chelsea", 128, frames=True).frames
-    assert frames is not None
-    for span in (0.0, 1e-6):
-        assert np.abs(exposed(frames, span, 0.0) - decode(frames[2])).max() < 1e-5
-
-
 @pytest.mark.parametrize("size", [1e-3, 1e-6])
 def test_what_has_no_size_is_the_identity(size: float) -> None:
     path = trajectory(size, 3, centripetal=0.4, jerk=1.0, tremor=0.5)
@@ -102,28 +94,3 @@ def test_what_has_no_size_is_the_identity(size: float) -> None:
     ]
     for kernel in kernels:
         assert kernel[len(kernel) // 2, len(kernel) // 2] > 1 - 2 * size
-
-
-def passing(step: int, count: int = 7, side: int = 160) -> np.ndarray:
-    """Return frames, uint8 (count, side, side, 3), of texture that moves right by `step` pixels and a bar upon it."""
-    wide = np.asarray(photograph("coffee", side))[:, : side + step * count] // 4
-    frames = np.stack([wide[:, step * (count - index) :][:, :side] for index in range(count)])
-    for index in range(count):
-        left = side // 2 - 4 + step * (index - count // 2)
-        frames[index, :, left : left + 8] = 230
-    return frames
-
-
-def test_what_is_fast_in_a_clip_smears_and_does_not_stand_side_by_side() -> None:
-    frames = passing(9)
-    profile = exposed(frames, 4.0, 0.0)[40:120].mean(axis=(0, 2))
-    middle = profile[80 - 14 : 80 + 14]
-    assert middle.std() < 0.1 * middle.mean()
-    assert middle.mean() > 2 * profile[:40].mean()
-
-
-def test_frames_are_averaged_in_light_and_not_in_codes() -> None:
-    """A scene that is switched off halfway, without motion, is half as bright."""
-    bright, dark = np.full((64, 64, 3), 240, np.uint8), np.zeros((64, 64, 3), np.uint8)
-    light = exposed(np.stack([bright, bright, dark]), 2.0, 0.0)
-    assert light.mean() == pytest.approx(decode(bright).mean() * 0.75, rel=0.02)
