@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from degradations import _compiled, _render, _strips, load
-from degradations._compiled import compiled, kept_in
+from degradations._compiled import compiled, inlined, kept_in
 from degradations._render import render_params
 from tests.scenes import annotated, photograph, sampled
 
@@ -125,6 +125,21 @@ def test_a_product_is_rounded_before_it_is_added(kept):
     compiled("void(f4[::1], f4[::1])")(fused)(a, out)
     assert not out.any()  # one rounding for both would leave what the product lost
     assert (a.astype(np.float64) ** 2 != (a * a)).any()
+
+
+@inlined
+def first_of_a_new_array(x: np.ndarray) -> np.float32:
+    return np.zeros(4, np.float32)[0] + x[0]
+
+
+def test_a_piece_that_makes_an_array_does_not_compile(kept):
+    """Where references to arrays are counted, each slice in a loop costs as much as 40 values."""
+
+    def kernel(x: np.ndarray, out: np.ndarray) -> None:
+        out[0] = first_of_a_new_array(x)
+
+    with pytest.raises(numba.core.errors.TypingError):
+        compiled("void(f4[::1], f4[::1])")(kernel)
 
 
 def test_a_kernel_takes_one_type_and_leaves_its_input(kept):
