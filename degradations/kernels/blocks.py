@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from degradations._compiled import compiled, inlined, inlined_in
 from degradations.kernels._cosines import Eight, forward, inverse
+from degradations.kernels._ycc import limited
 
 Codes = NDArray[np.uint8]
 Whole = NDArray[np.int32]
@@ -17,7 +18,7 @@ BLOCKS = 32  # in a tile: a number known to the compiler, so that it sees that n
 _RIGHT, _BELOW = BLOCKS, 8 * BLOCKS  # how far apart in a tile values are that are neighbours in their block
 _WIDTH = 8  # of vectors of today: that many blocks are done in the time of one
 _BITS = 19  # of reciprocals
-_GREY, _BLACK, _WHITE = np.int32(128), np.int32(0), np.int32(255)
+_GREY = np.int32(128)
 
 
 @inlined_in("int32")
@@ -46,8 +47,7 @@ def darkened(code: np.uint8) -> np.int32:
 def lightened(value: np.int32) -> np.int32:
     """Return the code of `value`, which is 0 for grey."""
     raised = value + _GREY
-    positive = max(raised, _BLACK)
-    return min(positive, _WHITE)
+    return limited(raised)
 
 
 @inlined
