@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from degradations._contract import Light
 from degradations._convolve import convolve, convolving, growing, halved
-from degradations._strips import Work, streamed, whole
+from degradations._strips import Stream, Work, streamed, whole
 
 LAYERS = 8
 WIDE = 4.0  # pixels of radius from which a disk is made on a copy of half the size, 42 to 50 dB from the disk itself
@@ -29,19 +29,20 @@ def opened(light: Light, radius: float, kernel: Kernel) -> Light:
         return light
     if radius < WIDE or min(light.shape[:2]) < 4 * WIDE:
         return convolve(light, kernel(radius))
-    return whole(opening(light, radius, kernel), light)
+    return whole(opening(streamed(light), radius, kernel), light)
 
 
-def opening(light: Light, radius: float, kernel: Kernel) -> Work:
-    """Return the work that writes the rows of `opened`.
+def opening(stream: Stream, radius: float, kernel: Kernel) -> Work:
+    """Return the work that writes the rows of the light of `stream`, `opened`.
 
     Wide disks are made on a reduced copy: reducing and enlarging add a variance of 1 each and the disk has r^2 / 4, so
     the spread stays right and the rim softens by 1.4 pixels.
     """
-    if radius < WIDE or min(light.shape[:2]) < 4 * WIDE:
-        return convolving(light, kernel(radius))
-    small = halved(streamed(light))
-    return growing(opening(small, math.sqrt(radius * radius - 8) / 2, kernel), small.shape, light.shape)
+    if radius < WIDE or min(stream.shape[:2]) < 4 * WIDE:
+        return convolving(stream.light(), kernel(radius))
+    small = halved(stream)
+    half = opening(streamed(small), math.sqrt(radius * radius - 8) / 2, kernel)
+    return growing(half, small.shape, stream.shape)
 
 
 def layered_defocus(light: Light, disparity: Light, *, focus: float, reach: float, kernel: Kernel) -> Light:
@@ -50,17 +51,17 @@ def layered_defocus(light: Light, disparity: Light, *, focus: float, reach: floa
     disparity: float32 (H, W), 1 nearest. The layers' silhouettes are hats that add up to 1, so slopes stay smooth;
     the light is divided by the silhouettes' total, so nothing darkens where a layer ends behind another.
     """
-    return whole(layering(light, disparity, focus=focus, reach=reach, kernel=kernel), light)
+    return whole(layering(streamed(light), disparity, focus=focus, reach=reach, kernel=kernel), light)
 
 
-def layering(light: Light, disparity: Light, *, focus: float, reach: float, kernel: Kernel) -> Work:
-    """Return the work that writes the rows of `layered_defocus`."""
+def layering(stream: Stream, disparity: Light, *, focus: float, reach: float, kernel: Kernel) -> Work:
+    """Return the work that writes the rows of the light of `stream`, as `layered_defocus`."""
     from degradations.kernels.layers import cut, lay_over
 
     signed = cv2.addWeighted(disparity, reach, disparity, 0, -focus * reach).reshape(disparity.shape)
     centres = _centres(float(signed.min()), float(signed.max()))
     step = centres[1] - centres[0] if len(centres) > 1 else 1.0
-    light, total = np.ascontiguousarray(light), np.zeros((4, *signed.shape), np.float32)
+    light, total = _planes(stream), np.zeros((4, *signed.shape), np.float32)
     kernel, extents = cache(kernel), _extents(signed, centres[0], step, len(centres))
     for index, centre in enumerate(centres):
         box = _box(extents[max(0, index - 1) : index + 1], abs(centre), signed.shape)
@@ -78,6 +79,15 @@ def layering(light: Light, disparity: Light, *, focus: float, reach: float, kern
         cv2.merge([cv2.divide(plane[rows], silhouette) for plane in total[:3]], dst=out)
 
     return compose
+
+
+def _planes(stream: Stream) -> Light:
+    """Return the light of `stream` (H, W, 3) as planes (3, H, W)."""
+    planes = np.empty((3, *stream.shape[:2]), np.float32)
+    for rows, light in stream.strips:
+        for channel, plane in enumerate(planes):
+            cv2.extractChannel(light, channel, dst=plane[rows])
+    return planes
 
 
 def _centres(low: float, high: float) -> list[float]:

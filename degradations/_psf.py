@@ -52,16 +52,17 @@ def point_spread(points: Points, weights: Weights | None = None) -> Light:
     """
     weights = np.ones(len(points)) if weights is None else weights
     weights = weights / weights.sum()
-    points = points - weights @ points
-    wanted = float(weights @ (points**2).sum(axis=1))
-    scale = 1.0
-    for _ in range(8):
-        part = (points * scale) % 1
-        got = scale * scale * wanted + float(weights @ (part * (1 - part)).sum(axis=1))
-        scale *= math.sqrt(wanted / got) if got > 0 else 1.0
-        if abs(got - wanted) < 1e-6 * wanted:
+    places = np.ascontiguousarray((points - weights @ points).T)
+    wanted, scale = float((places * places).sum(axis=0) @ weights), 1.0
+    for _ in range(8):  # Newton's method
+        part = places * scale
+        part -= np.floor(part)
+        excess = (scale * scale - 1) * wanted + float((part - part * part).sum(axis=0) @ weights)
+        if abs(excess) < 1e-6 * wanted:
             break
-    return splat(points * scale, weights)
+        slope = 2 * scale * wanted + float((places - 2 * part * places).sum(axis=0) @ weights)
+        scale = max(scale / 4, scale - excess / slope) if slope > 0 else 0.9 * scale
+    return splat(places.T * scale, weights)
 
 
 def trim(kernel: NDArray[Any]) -> Light:

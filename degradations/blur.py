@@ -321,7 +321,7 @@ def _spread(stream: Stream, params: Blur, scene: Scene) -> Work:
         case Rotation():
             return ready(camera_path(stream.light(), cause.turns))
         case Defocus():
-            return _defocusing(stream.light(), cause, scene)
+            return _defocusing(stream, cause, scene)
         case Linear():
             return moving(stream, pixels(cause.length, shape), cause.angle)
         case Shake():
@@ -341,12 +341,12 @@ def _shaken(cause: Shake, shape: tuple[int, ...]) -> Light:
     return point_spread(points)
 
 
-def _defocusing(light: Light, cause: Defocus, scene: Scene) -> Work:
+def _defocusing(stream: Stream, cause: Defocus, scene: Scene) -> Work:
     kernel = partial(aperture, blades=cause.blades, rotation=cause.rotation, ring=cause.ring)
     if cause.focus is None:
-        return opening(light, pixels(cause.radius, light.shape), kernel)
+        return opening(stream, pixels(cause.radius, stream.shape), kernel)
     depth = _given(scene.depth, "depth")
-    return layering(light, depth, focus=cause.focus, reach=pixels(cause.reach, light.shape), kernel=kernel)
+    return layering(stream, depth, focus=cause.focus, reach=pixels(cause.reach, stream.shape), kernel=kernel)
 
 
 def _softening(stream: Stream, cause: Web) -> Work:

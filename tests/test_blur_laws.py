@@ -94,3 +94,13 @@ def test_what_has_no_size_is_the_identity(size: float) -> None:
     ]
     for kernel in kernels:
         assert kernel[len(kernel) // 2, len(kernel) // 2] > 1 - 2 * size
+
+
+@pytest.mark.parametrize("length", [0.3, 0.9, 2.0, 7.3])
+@pytest.mark.parametrize("angle", [0.0, 0.7, 1.3])
+def test_a_kernel_has_the_variance_of_its_points(length: float, angle: float) -> None:
+    points = line(length, angle)
+    kernel = point_spread(points)
+    place = np.arange(len(kernel)) - len(kernel) // 2
+    found = (kernel.sum(axis=1) + kernel.sum(axis=0)) @ place**2
+    assert found == pytest.approx((points**2).sum(axis=1).mean(), rel=1e-5)

@@ -231,12 +231,12 @@ def test_highlights_gain_what_the_least_of_a_pixel_is_worth():
 
 
 def test_a_layer_is_cut_from_its_box_and_laid_over_what_is_behind():
-    light, signed, parts = numbers(9, W, 3), 6 * numbers(9, W, seed=1) - 3, np.empty((4, 4, 20), np.float32)
+    light, signed, parts = numbers(3, 9, W), 6 * numbers(9, W, seed=1) - 3, np.empty((4, 4, 20), np.float32)
     layers.cut(light, signed, 0.5, 1.5, 2, 7, parts)
     box = np.s_[2:6, 7:27]
     hat = np.maximum(1 - np.abs(signed[box].astype(float) - 0.5) / 1.5, 0)
     np.testing.assert_allclose(parts[3], hat, atol=1e-6)
-    np.testing.assert_allclose(parts[:3], light[box].transpose(2, 0, 1) * hat, atol=1e-6)
+    np.testing.assert_allclose(parts[:3], light[:, *box] * hat, atol=1e-6)
     part = parts[0]
     below, cover = numbers(9, W, seed=2), numbers(4, 20, seed=3)
     found = below.copy()
