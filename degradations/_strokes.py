@@ -7,7 +7,7 @@ from degradations._contract import Light
 
 FAINTEST = 1 / 24  # of the brightest: what is fainter is not drawn
 LONGEST = 16.0  # times its breadth: longer images hold no more strokes
-FARTHEST = 2.0**15  # pixels from the image that a stroke may reach
+FARTHEST = np.float32(2**15)  # pixels from the image that a stroke may reach
 THINNEST, BROADER = 1.33, 1.9  # pixels: breadth of a stroke of one, and what a broader one gains
 BLUNT = 0.15  # of the breadth, which an end gives way; the bands were measured with strokes that cover as much
 
@@ -20,14 +20,9 @@ def draw(shape: tuple[int, int], lines: Light, levels: Light, widths: Light) -> 
     """
     from degradations.kernels.strokes import strokes
 
-    plane, seen = np.zeros(shape, np.uint8), levels >= FAINTEST
-    broad = breadths(widths[seen])
-    codes = np.minimum(levels[seen], 1).astype(np.float32) * np.float32(255)
-    way = lines[seen, 1] - lines[seen, 0]
-    length = np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-6)
-    back = way * np.minimum(BLUNT * broad / length, 0.5)[:, None]
-    blunt = np.clip(lines[seen] + np.stack((back, -back), axis=1), -FARTHEST, FARTHEST)
-    strokes(blunt.astype(np.float32), codes, broad, plane)
+    plane = np.zeros(shape, np.uint8)
+    codes = np.where(levels >= FAINTEST, np.minimum(levels, 1) * np.float32(255), np.float32(0))
+    strokes(np.ascontiguousarray(lines), codes, breadths(widths), BLUNT, FARTHEST, plane)
     return plane
 
 

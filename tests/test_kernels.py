@@ -216,7 +216,7 @@ def test_a_stroke_covers_what_lies_within_its_rim_and_the_brightest_stays():
         distance = np.hypot(rows - row - near * way[0], columns - column - near * way[1])
         expected = np.maximum(expected, np.clip(breadth / 2 + 0.5 - distance, 0, 1) * level)
     found = np.zeros((24, 40), np.uint8)
-    strokes(lines, levels, breadths, found)
+    strokes(lines, levels, breadths, 0.0, 2.0**15, found)
     assert np.abs(found - expected).max() < 0.51
 
 
