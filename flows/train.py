@@ -7,12 +7,13 @@ every rank runs the command, and there is no server: torchrun is the one that st
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from prefect import flow
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
@@ -113,6 +114,17 @@ def ranks_of_torchrun() -> "Ranks | None":
         return None
     rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     return Ranks(rank=rank, world=world, local=local, restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+
+
+def leave() -> NoReturn:
+    """End this rank of torchrun at once, its work done.
+
+    Threads of gloo may still hold tensors. If they ask for the interpreter's lock while it shuts down, the process
+    aborts (pytorch/pytorch#179291), and torchrun ends all other ranks, whatever they are doing.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class Progress:

@@ -57,7 +57,13 @@ def train_apart(content, file, *, launcher=(sys.executable,), program="rank", en
     """Train in a process of its own, or in those of a launcher or of Ray; returns it when it has ended."""
     file.write_text(json.dumps(content))
     command = [*launcher, __file__, program, str(file)]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(environment or {})}
+    variables = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONFAULTHANDLER": "1",
+        "PYTHONPATH": str(ROOT),
+        **(environment or {}),
+    }
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=timeout, check=False)
 
 
@@ -67,10 +73,13 @@ def main(program, file):
     if program == "ray":
         _on_ray(content)
         return
-    from flows.train import ranks_of_torchrun
+    from flows.train import leave, ranks_of_torchrun
     from tasks.train import Ranks
 
-    train(content, ranks=ranks_of_torchrun() or Ranks())
+    ranks = ranks_of_torchrun()
+    train(content, ranks=ranks or Ranks())
+    if ranks:
+        leave()
 
 
 def _on_ray(content):

@@ -12,7 +12,7 @@ from storage.errors import PairForgeError, SettingsError
 def train_command(file: Path, *, dry_run: bool, as_json: bool) -> int:
     """Train, or say what it would cost; returns the exit status."""
     try:
-        from flows.train import ranks_of_torchrun, train_rank
+        from flows.train import leave, ranks_of_torchrun, train_rank
         from flows.training_settings import read_training
         from tasks.train import forecast_of
         from tasks.train import outcome as outcome_of
@@ -35,7 +35,7 @@ def train_command(file: Path, *, dry_run: bool, as_json: bool) -> int:
     if ranks is not None:
         outcome = train_rank(options, ranks, [_Terminal(console).follow] if ranks.rank == 0 else [])
         if ranks.rank:
-            return 0
+            leave()
     elif (outcome := outcome_of(options)).weights is None:
         outcome = _on_server(options, file, console)
     if outcome.weights is None:
@@ -43,6 +43,8 @@ def train_command(file: Path, *, dry_run: bool, as_json: bool) -> int:
     seconds = time.monotonic() - began
     data = {"step": outcome.step, "weights": str(outcome.weights), "seconds": round(seconds, 1)}
     console.result(data, f"{outcome.weights}\n{outcome.step} steps, {duration(seconds)}")
+    if ranks is not None:
+        leave()
     return 0
 
 
