@@ -23,11 +23,11 @@ STEPS = 400  # of a trajectory; 2000 in the paper look the same
 _OPEN = 4.5  # radians per pixel: a little more than the corner of all frequencies, pi sqrt(2)
 
 
-def splat(points: Points, weights: Weights | None = None, *, centre: NDArray[np.float64] | None = None) -> Light:
-    """Return the kernel of weighted `points`, moved so that their centroid is `centre` (or 0)."""
+def splat(points: Points, weights: Weights | None = None) -> Light:
+    """Return the kernel of weighted `points`, moved so that their centroid is 0."""
     weights = np.ones(len(points)) if weights is None else weights
     weights = weights / weights.sum()
-    points = points - weights @ points + (0.0 if centre is None else centre)
+    points = points - weights @ points
     radius = max(0, math.ceil(np.abs(points).max() - 1e-9))
     side = 2 * radius + 3
     corner = np.floor(points)

@@ -22,10 +22,18 @@ def clipped(light: np.float32) -> np.float32:
 
 
 @inlined
+def code_of(steps: np.float32) -> np.uint32:
+    """Return the nearest whole number to `steps` of light, 0 to 65535 once clipped; more bits stand above its 16."""
+    steps = steps if steps > _BLACK else _BLACK
+    steps = steps if steps < _STEPS else _STEPS
+    return np.float32(steps + _NEAREST).view(np.uint32)
+
+
+@inlined
 def quantise(light: Light, out: NDArray[Any]) -> None:
     """Write the nearest of 65536 codes to each of `light`, clipped to [0, 1], to `out`."""
     for value in range(light.size):
-        out[value] = np.int32((clipped(light[value]) * _STEPS + _NEAREST) - _NEAREST)
+        out[value] = code_of(light[value] * _STEPS)
 
 
 @inlined
@@ -80,14 +88,6 @@ def decode_apart(codes: NDArray[np.uint8], table: Light, gains: Light, out_even:
         if not is_dark(part, gains):
             add_other_gains(part, gains, out_even[start // 2 :])
             add_other_gains(part[3:], gains, out_odd[start // 2 :])
-
-
-@inlined
-def code_of(steps: np.float32) -> np.uint32:
-    """Return the nearest whole number to `steps` of light, 0 to 65535 once clipped; more bits stand above its 16."""
-    steps = steps if steps > _BLACK else _BLACK
-    steps = steps if steps < _STEPS else _STEPS
-    return np.float32(steps + _NEAREST).view(np.uint32)
 
 
 @inlined

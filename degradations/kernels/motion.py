@@ -66,6 +66,16 @@ def spread(window: Light, places: Places, weights: Light, row: int, height: int,
 
 
 @inlined
+def follow(
+    window: Light, places: Places, weights: Light, row: int, height: int, values: int, channels: int, out_window: Light
+) -> None:
+    """Write `row` of y to its place in `out_window`, that of the kernel that follows."""
+    line, margin = out_window[row % len(out_window)], (out_window.shape[1] - values) // 2
+    spread(window, places, weights, row, height, line[margin : margin + values])
+    mirror_ends(line, values, channels)
+
+
+@inlined
 def coming(row: int, window: Light, height: int) -> range:
     """Return the rows that `row` of a kernel needs beyond those that the row before it needed."""
     down = len(window) // 2
@@ -87,17 +97,15 @@ def move(
 ) -> None:
     """Write to `out` the rows of `light` (H, W C) spread by two kernels from `top` on, which follow those of before."""
     height, values = light.shape
-    first_end, last_end = (out_window.shape[1] - values) // 2, (out_last_window.shape[1] - values) // 2
+    margin = (out_window.shape[1] - values) // 2
     for row in range(top, top + len(out)):
         for between in coming(row, out_last_window, height):
             for seen in coming(between, out_window, height):
                 line = out_window[seen % len(out_window)]
                 for value in range(values):
-                    line[first_end + value] = light[seen, value]
+                    line[margin + value] = light[seen, value]
                 mirror_ends(line, values, channels)
-            line = out_last_window[between % len(out_last_window)]
-            spread(out_window, places, weights, between, height, line[last_end : last_end + values])
-            mirror_ends(line, values, channels)
+            follow(out_window, places, weights, between, height, values, channels, out_last_window)
         spread(out_last_window, last_places, last_weights, row, height, out[row - top])
 
 
@@ -121,16 +129,14 @@ def move_codes(
 ) -> None:
     """Do what `move` does with `codes` (H, 3 W), by the tables of `decode_bright` and `encode`."""
     height, values = codes.shape
-    first_end, last_end = (out_window.shape[1] - values) // 2, (out_last_window.shape[1] - values) // 2
+    margin = (out_window.shape[1] - values) // 2
     done = np.empty((len(out), values), np.float32)
     for row in range(top, top + len(out)):
         for between in coming(row, out_last_window, height):
             for seen in coming(between, out_window, height):
                 line = out_window[seen % len(out_window)]
-                decode_bright(codes[seen], decoding, gains, line[first_end : first_end + values])
+                decode_bright(codes[seen], decoding, gains, line[margin : margin + values])
                 mirror_ends(line, values, 3)
-            line = out_last_window[between % len(out_last_window)]
-            spread(out_window, places, weights, between, height, line[last_end : last_end + values])
-            mirror_ends(line, values, 3)
+            follow(out_window, places, weights, between, height, values, 3, out_last_window)
         spread(out_last_window, last_places, last_weights, row, height, done[row - top])
     encode(done.reshape(-1), encoding, out.reshape(-1))

@@ -107,22 +107,27 @@ def complete(lines: Light, row: int, height: int, out: Light) -> None:
         written[value] = _SIX * middle[value] + _FOUR * near + (top[value] + bottom[value])
 
 
+@inlined
+def complete_by(lines: Light, row: int, height: int, out: Light) -> None:
+    """Write to `out` what `row`, the newest of the `lines`, completes (see `complete`)."""
+    if row % 2 == 0 and row > 0:
+        complete(lines, row // 2 - 1, height, out)
+    if row == height - 1:
+        complete(lines, row // 2, height, out)
+
+
 @compiled("void(f4[:, ::1], i8, i8, i8, f4[:, ::1], f4[:, ::1])")
 def reduce(light: Light, channels: int, top: int, height: int, out_lines: Light, out: Light) -> None:
     """Write what `light`, rows of (H, W C) from `top` on, completes of the picture of half the size, `out` (h, w C).
 
     out_lines (5, w C): each row reduced across, at its number modulo 5; they are kept from one call to the next.
     """
-    small, values = out.shape
-    pixels, room = light.shape[1] // channels, values + 2 * channels
+    pixels, room = light.shape[1] // channels, out.shape[1] + 2 * channels
     even, odd = np.empty(room, np.float32), np.empty(room, np.float32)
     for row in range(top, top + len(light)):
         apart(light[row - top], channels, even[channels:], odd[channels:])
         across(pixels, channels, even, odd, out_lines[row % 5])
-        if row % 2 == 0 and row > 0:
-            complete(out_lines, row // 2 - 1, height, out)
-        if row == height - 1:
-            complete(out_lines, small - 1, height, out)
+        complete_by(out_lines, row, height, out)
 
 
 @compiled("void(u1[:, ::1], f4[::1], f4[::1], i8, i8, f4[:, ::1], f4[:, ::1])")
@@ -139,10 +144,7 @@ def reduce_codes(
     for row in range(first, last):
         decode_apart(codes[row], table, gains, even[3:], odd[3:])
         across(codes.shape[1] // 3, 3, even, odd, out_lines[row % 5])
-        if row % 2 == 0 and row > 0:
-            complete(out_lines, row // 2 - 1, height, out)
-        if row == height - 1:
-            complete(out_lines, row // 2, height, out)
+        complete_by(out_lines, row, height, out)
 
 
 @inlined
