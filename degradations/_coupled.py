@@ -1,11 +1,19 @@
 """Coupled degradations: FoundIR's thirteen combinations by name (arXiv 2412.01427, test set), and any list of steps.
 
 The order of the names does not matter: parts run in physical order, and of one stage in alphabetical order.
+
+Two things hold between steps. In low light blur does not expand what is clipped beyond white: at dusk a clipped sky is
+as grey as the rest of it, and its pieces would shine as white flecks; the lamps of a dark scene are those that
+`low_light` finds. And a dark scene has noise all over: light is missing everywhere, and noise falls as its root only
+(Foi et al. 2008, doi:10.1109/TIP.2008.2001399).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-NAMED: dict[str, tuple[str, Mapping[str, str]]] = {
+from storage.records import Step
+
+NAMED: dict[str, tuple[str, Mapping[str, object]]] = {
     "raindrop": ("rain", {"mode": "raindrop"}),  # a class of its own in FoundIR
 }
 """Names that stand for a degradation with options of it."""
@@ -26,13 +34,28 @@ COUPLED: dict[str, tuple[str, ...]] = {
     "low_light_noise_compression": ("low_light", "noise", "compression"),
 }
 
+DEMANDED: dict[tuple[str, str], Mapping[str, object]] = {("low_light", "noise"): {"segment_aware": 0.0}}
+"""Options of the second of two degradations that are of one combination with a name."""
+
 
 def steps_of(name: str) -> tuple[str, ...]:
     """Return the degradations that `name` stands for: itself, a combination, or a list joined by plus signs, sorted."""
     return tuple(step for step, _ in members_of(name))
 
 
-def members_of(name: str) -> tuple[tuple[str, Mapping[str, str]], ...]:
+def members_of(name: str) -> tuple[tuple[str, Mapping[str, object]], ...]:
     """Return the degradations that `name` stands for, as `steps_of`, each with the options that its name demands."""
-    found = [NAMED.get(member, (member, {})) for member in COUPLED.get(name) or name.split("+")]
-    return tuple(found if name in COUPLED else sorted(found, key=lambda member: member[0]))
+    if name in COUPLED:
+        first = COUPLED[name][0]
+        return tuple((member, DEMANDED.get((first, member), {})) for member in COUPLED[name])
+    return tuple(sorted((NAMED.get(member, (member, {})) for member in name.split("+")), key=lambda found: found[0]))
+
+
+def together(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Return `steps` of one pair, of which blur leaves clipped light at white if the scene is dark."""
+    if all(step.degradation != "low_light" for step in steps):
+        return tuple(steps)
+    return tuple(
+        replace(step, params={**step.params, "highlights": 0.0}) if step.degradation == "blur" else step
+        for step in steps
+    )

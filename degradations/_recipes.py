@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from degradations import load
 from degradations._contract import Degradation, Options
-from degradations._coupled import members_of
+from degradations._coupled import members_of, together
 from degradations._random import generator
 from storage.canonical import digest, plain
 from storage.records import Recipe, Scene, Step
@@ -33,7 +33,7 @@ def draw(
         _draw_step(member, share, scene, generator(seed, index), _options_of(member, options or {}, demanded))
         for index, (member, demanded) in enumerate(members)
     )
-    return recipe_of(name, severity, steps)
+    return recipe_of(name, severity, together(steps))
 
 
 def recipe_of(name: str, severity: float, steps: tuple[Step, ...], *, used: float | None = None) -> Recipe:
@@ -66,7 +66,7 @@ def inputs_of(degradation: Degradation, name: str, scene: Scene) -> dict[str, ND
     return inputs
 
 
-def _options_of(name: str, options: Mapping[str, Options], demanded: Mapping[str, str]) -> Options:
+def _options_of(name: str, options: Mapping[str, Options], demanded: Mapping[str, object]) -> Options:
     return (options.get(name) or load(name).options()).model_copy(update=dict(demanded))
 
 
