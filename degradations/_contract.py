@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from storage.records import Scene
 
 Light = NDArray[np.float32]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Stage(IntEnum):
@@ -68,7 +70,13 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     """What a user may set for a degradation in TOML; the defaults are published or measured values."""
 
     def check(self) -> None:
-        """Raise ValueError, one sentence, if a file that an option names cannot be used."""
+        """Raise ValueError, one sentence that begins with the option, if a file that it names cannot be used."""
+
+
+def any_weight(*weights: float) -> None:
+    """Raise ValueError if all `weights`, of a choice, are 0."""
+    if not any(weights):
+        raise ValueError("every weight is 0: nothing could be drawn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

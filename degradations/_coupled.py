@@ -8,9 +8,11 @@ as grey as the rest of it, and its pieces would shine as white flecks; the lamps
 (Foi et al. 2008, doi:10.1109/TIP.2008.2001399).
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import degradations
 from storage.records import Step
 
 NAMED: dict[str, tuple[str, Mapping[str, object]]] = {
@@ -39,7 +41,7 @@ DEMANDED: dict[tuple[str, str], Mapping[str, object]] = {("low_light", "noise"):
 
 
 def steps_of(name: str) -> tuple[str, ...]:
-    """Return the degradations that `name` stands for: itself, a combination, or a list joined by plus signs, sorted."""
+    """Return the degradations that `name` stands for: itself, a combination, or a list of both joined by plus signs."""
     return tuple(step for step, _ in members_of(name))
 
 
@@ -48,7 +50,19 @@ def members_of(name: str) -> tuple[tuple[str, Mapping[str, object]], ...]:
     if name in COUPLED:
         first = COUPLED[name][0]
         return tuple((member, DEMANDED.get((first, member), {})) for member in COUPLED[name])
-    return tuple(sorted((NAMED.get(member, (member, {})) for member in name.split("+")), key=lambda found: found[0]))
+    if "+" not in name:
+        return (NAMED.get(name, (name, {})),)
+    return tuple(sorted((found for part in name.split("+") for found in members_of(part)), key=lambda found: found[0]))
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError, which says what is nearest, unless `name` is a degradation, a combination or a list of them."""
+    for step in steps_of(name):
+        if step not in degradations.names():
+            there = [*degradations.names(), *NAMED, *COUPLED]
+            close = difflib.get_close_matches(step, there, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(there)}"
+            raise ValueError(f"{step!r} is neither a degradation nor a combination; {hint}")
 
 
 def together(steps: Sequence[Step]) -> tuple[Step, ...]:

@@ -18,10 +18,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from degradations._clips import exposed, speed
-from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._contract import Degradation, Frame, Light, Options, Part, Stage, Weight, any_weight
 from degradations._convolve import convolving, growing, halved, ready, softening
 from degradations._defocus import layering, opening
 from degradations._light import expand_highlights
@@ -33,6 +33,7 @@ from degradations._severity import path, pixels
 from degradations._straight import moving
 from degradations._strips import Gathering, Stream, Work, streamed
 from degradations._web import draw_passes, wear
+from storage.errors import SourceError
 from storage.records import Scene
 
 LENGTH = (3.0, 7.0, 13.0, 22.0, 36.0, 60.0)  # of motion; facts of each level, tuned in EXPERIMENTS.md
@@ -154,13 +155,18 @@ class BlurOptions(Options, frozen=True):
     """The weight of each cause; those that the scene cannot give (no segments, no clip) are left out."""
 
     preset: Literal["default", "realrestorer"] = "default"
-    shake: float = Field(0.25, ge=0)
-    linear: float = Field(0.10, ge=0)
-    object_motion: float = Field(0.15, ge=0)
-    rotation: float = Field(0.10, ge=0)
-    defocus: float = Field(0.20, ge=0)
-    clip: float = Field(4.0, ge=0)  # where there is a clip, it is nearly always used
-    web: float = Field(0.20, ge=0)
+    shake: Weight = 0.25
+    linear: Weight = 0.10
+    object_motion: Weight = 0.15
+    rotation: Weight = 0.10
+    defocus: Weight = 0.20
+    clip: Weight = 4.0  # where there is a clip, it is nearly always used
+    web: Weight = 0.20
+
+    @model_validator(mode="after")
+    def _some_cause(self) -> "BlurOptions":
+        any_weight(self.shake, self.linear, self.object_motion, self.rotation, self.defocus, self.clip, self.web)
+        return self
 
 
 def sample(rng: np.random.Generator, severity: float, scene: Scene, options: BlurOptions) -> Blur:
@@ -180,7 +186,7 @@ def _possible(scene: Scene, options: BlurOptions) -> tuple[list[str], list[float
     impossible = {"object_motion": not _objects(scene), "clip": not _moves(scene)}
     weights = {name: weight for name, weight in weights.items() if not impossible.get(name)}
     if not any(weights.values()):
-        raise ValueError("blur: no cause with a weight above 0 is possible for this scene")
+        raise SourceError("no_cause", "blur: no cause with a weight above 0 is possible for this scene")
     return list(weights), list(weights.values())
 
 

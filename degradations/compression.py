@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import model_validator
 
 from degradations import _codecs as codecs
 from degradations._codecs import Codec, Subsampling
-from degradations._contract import Degradation, Frame, Options, Part, Stage
+from degradations._contract import Degradation, Frame, Options, Part, Stage, Weight, any_weight
 from degradations._pass import Interpolation, Pass, scaled
 from degradations._random import chance, choice, integer, seed, uniform
 from degradations._severity import path
@@ -84,10 +84,15 @@ class CompressionOptions(Options, frozen=True):
     """The preset, and the weights of the codecs of the default one."""
 
     preset: Literal["default", "web", "messenger", "feed", "microblog", "story"] = "default"
-    jpeg: float = Field(0.70, ge=0)
-    webp: float = Field(0.15, ge=0)
-    avif: float = Field(0.05, ge=0)
-    video: float = Field(0.10, ge=0)
+    jpeg: Weight = 0.70
+    webp: Weight = 0.15
+    avif: Weight = 0.05
+    video: Weight = 0.10
+
+    @model_validator(mode="after")
+    def _some_codec(self) -> "CompressionOptions":
+        any_weight(self.jpeg, self.webp, self.avif, self.video)
+        return self
 
 
 def sample(rng: np.random.Generator, severity: float, scene: Scene, options: CompressionOptions) -> Compression:

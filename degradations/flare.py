@@ -18,10 +18,9 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field
 
 from degradations._area import brightening, proxy, reduced
-from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
 from degradations._glare import GRID, Ghost, Source, stray_light
 from degradations._light import decode, linear, luminance
 from degradations._random import chance, choice, integer, log_uniform, seed, uniform
@@ -43,7 +42,7 @@ class FlareOptions(Options, frozen=True):
     """patterns: folder of flare images, mixed in when given. pattern_share: how often one that is there is used."""
 
     patterns: str | None = None
-    pattern_share: float = Field(default=0.5, ge=0, le=1)
+    pattern_share: Share = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,10 +22,11 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from pydantic import model_validator
 
 from degradations import _darkening
 from degradations._camera import desaturation, planckian
-from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._contract import Degradation, Frame, Light, Options, Part, Stage, Weight, any_weight
 from degradations._illumination import illumination, lighting
 from degradations._lamps import lamps_of
 from degradations._light import LUMA, decode, linear, luminance
@@ -106,7 +107,7 @@ class LowLightOptions(Options, frozen=True):
     """
 
     mode: Literal["mixed", "physical", "paper", "statistics", "model"] = "mixed"
-    weights: tuple[float, float, float, float] = (0.55, 0.15, 0.2, 0.1)
+    weights: tuple[Weight, Weight, Weight, Weight] = (0.55, 0.15, 0.2, 0.1)
     noise: bool = True
     field: bool = True
     cast: bool = True
@@ -114,10 +115,18 @@ class LowLightOptions(Options, frozen=True):
     lamps: bool = True
     model_weights: str | None = None
 
+    @model_validator(mode="after")
+    def _some_mode(self) -> "LowLightOptions":
+        any_weight(*self.weights)
+        return self
+
     def check(self) -> None:
         """Raise ValueError if `model_weights` are none."""
         if self.model_weights:
-            _darkening.load_weights(self.model_weights)
+            try:
+                _darkening.load_weights(self.model_weights)
+            except ValueError as error:
+                raise ValueError(f"model_weights: {error}; name another file or leave it out") from error
 
 
 def sample(rng: np.random.Generator, severity: float, scene: Scene, options: LowLightOptions) -> LowLight:

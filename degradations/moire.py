@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._codecs import Subsampling, jpeg
-from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
 from degradations._fields import lattice
 from degradations._light import LUMA
 from degradations._random import chance, choice, integer, log_uniform, seed, uniform
@@ -100,9 +100,9 @@ class MoireOptions(Options, frozen=True):
 
     preset: Literal["camera", "mib"] = "camera"
     patterns: str | None = None
-    pattern_share: float = 0.5
+    pattern_share: Share = 0.5
     screen_look: bool = True
-    jpeg: float = 0.25
+    jpeg: Share = 0.25
 
 
 def sample(rng: np.random.Generator, severity: float, scene: Scene, options: MoireOptions) -> Moire:

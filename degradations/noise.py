@@ -21,10 +21,11 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from pydantic import model_validator
 
 from degradations._camera import desaturation
 from degradations._codecs import jpeg
-from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage, Weight, any_weight
 from degradations._light import LUMA, linear
 from degradations._random import chance, choice, gaussian_field, integer, normal, seed, uniform
 from degradations._regions import areas, halved, region_map, regions, some_regions
@@ -93,9 +94,14 @@ class NoiseOptions(Options, frozen=True):
     """
 
     mode: Literal["mixed", "sensor", "granular", "web"] = "mixed"
-    weights: tuple[float, float, float] = (0.5, 0.25, 0.25)
-    segment_aware: float = 0.3
+    weights: tuple[Weight, Weight, Weight] = (0.5, 0.25, 0.25)
+    segment_aware: Share = 0.3
     preset: Literal["none", "realrestorer"] = "none"
+
+    @model_validator(mode="after")
+    def _some_kind(self) -> "NoiseOptions":
+        any_weight(*self.weights)
+        return self
 
 
 def sample(rng: np.random.Generator, severity: float, scene: Scene, options: NoiseOptions) -> Noise:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradations._atmosphere import SKY, airlight, is_night, layout, overlay_luminance, relit
-from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
 from degradations._drops import Glass, refracting
 from degradations._light import decode, linear
 from degradations._random import chance, choice, log_uniform, seed, uniform
@@ -61,7 +61,7 @@ class RainOptions(Options, frozen=True):
     """
 
     mode: Literal["auto", "streaks", "raindrop", "night"] = "auto"
-    raindrop: float = 0.2
+    raindrop: Share = 0.2
     patterns: str | None = None
 
 

@@ -24,10 +24,9 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from degradations._area import PROXY, brightening, coarse, dimming, reduced
-from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
 from degradations._disk import defocus
 from degradations._glass import FEATURES, HIDDEN, ghost_ratio, surface, transmission, weight, weight_field
 from degradations._interior import interior
@@ -60,7 +59,7 @@ class ReflectionOptions(Options, frozen=True):
 
     weight: Weight | None = None
     auto_exposure: bool = True
-    swap_share: float = Field(default=0.1, ge=0, le=1)
+    swap_share: Share = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

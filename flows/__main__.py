@@ -148,16 +148,16 @@ def verify(dataset: Path, replay: int, as_json: bool) -> int:
 @pairforge.command()
 @click.argument("what", nargs=-1, required=True, metavar="[DEGRADATION] PHOTOGRAPH")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The picture to write.")
-@click.option("--severity", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="0 changes nothing.")
+@click.option("--severity", type=click.FloatRange(0, 1), show_default="0.5", help="0 changes nothing.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--grid", is_flag=True, help="All nine degradations at five levels, or one of them.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the degradation.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option, as in settings.")
 @click.option("--second", type=click.Path(path_type=Path), help="The photograph that a reflection mirrors.")
 @with_json
 def preview(
     what: tuple[str, ...],
     output: Path,
-    severity: float,
+    severity: float | None,
     seed: int,
     grid: bool,
     options: tuple[str, ...],

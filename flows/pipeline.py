@@ -23,7 +23,6 @@ from flows.photographs import Photographs
 from flows.settings import Settings
 from flows.work import Observer, RunUnits, Units
 from storage.canonical import digest
-from storage.errors import SettingsError
 from storage.files import sha256_of
 from storage.ledger import SCORES, read_table
 from storage.records import ShardReport
@@ -305,12 +304,7 @@ def _reads_annotations(name: str) -> bool:
 
 
 def _given_files(options: DegradeOptions) -> list[str]:
-    """Return the hashes of the files that the user gives; raises SettingsError if one cannot be used."""
-    for name, item in options.degradations.items():
-        try:
-            item.check()
-        except ValueError as error:
-            raise SettingsError(f"degradations.{name}: {error}") from error
+    """Return the hashes of the files that the user gives; `check_source` has looked at them."""
     given = options.degradations.values()
     folders = [folder for item in given if (folder := getattr(item, "patterns", None))]
     weights = [Path(file) for item in given if (file := getattr(item, "model_weights", None))]

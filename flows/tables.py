@@ -100,6 +100,6 @@ def _shown(value: object) -> str:
 
 
 def _nearest(places: list[str], siblings: Callable[[list[str]], list[str]]) -> str:
-    names = sorted(siblings(places[:-1]))
+    names = sorted(siblings(places[:-1])) or ["no setting"]
     close = difflib.get_close_matches(places[-1], names, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"known there: {', '.join(names)}"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 import degradations
-from degradations._coupled import COUPLED, NAMED, steps_of
+from degradations._coupled import COUPLED, check_name, steps_of
 
 Row = Mapping[str, Any]
 
@@ -54,10 +54,7 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _names_exist(self) -> "Options":
         for name in [*self.weights, *self.quotas]:
-            unknown = [step for step in steps_of(name) if step not in degradations.names()]
-            if unknown:
-                known = ", ".join([*degradations.names(), *NAMED, *COUPLED])
-                raise ValueError(f"{name!r} is neither a degradation nor a combination; there are {known}")
+            check_name(name)
         if not any(self.shares().values()):
             raise ValueError("every weight is 0: nothing would be made")
         return self

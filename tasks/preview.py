@@ -15,6 +15,7 @@ from tasks.degrade import fit
 from tasks.mixture import REALRESTORER
 
 LABEL, GAP = 22, 4  # height of a label and distance of the tiles of a grid, pixels
+FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 OVERSIZE = 2  # of what a tile is rendered at: codecs and sensors act at native pixels and would crush a thumbnail
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -54,19 +55,17 @@ def grid(
 ) -> Image:
     """Return a labelled picture: one row for each name, the clean image and the five levels, `width` pixels each."""
     scene = scene_of(_scaled(image, OVERSIZE * width), overlays=overlays)
-    rows = [_row(name, scene, seed, options, width) for name in names]
+    side = max(width // 3, *(cv2.getTextSize(name, FONT, FONT_SCALE, 1)[0][0] + 12 for name in names))
+    rows = [_row(name, scene, seed, options, width, side) for name in names]
     heads = [_label("clean", width), *(_label(f"level {number}", width) for number in range(1, 6))]
-    return _stack([_beside([_label("", max(width // 3, 90)), *heads]), *rows])
+    return _stack([_beside([_label("", side), *heads]), *rows])
 
 
-def _row(name: str, scene: Scene, seed: int, options: Mapping[str, Options] | None, width: int) -> Image:
+def _row(name: str, scene: Scene, seed: int, options: Mapping[str, Options] | None, width: int, side: int) -> Image:
     pairs = [preview(name, scene, severity=level - 0.02, seed=seed, options=options)[1] for level in LEVELS]
     rendered = [pair.degraded for pair in pairs]
     clean, *tiles = (_scaled(each, width) for each in (scene.image, *rendered))
-    height = len(clean)
-    side = np.full((height, max(width // 3, 90), 3), 255, np.uint8)
-    cv2.putText(side, name, (6, height // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    return _beside([side, clean, *tiles])
+    return _beside([_label(name, side, height=len(clean)), clean, *tiles])
 
 
 def _scaled(image: Image, width: int) -> Image:
@@ -75,9 +74,9 @@ def _scaled(image: Image, width: int) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=method), dtype=np.uint8)
 
 
-def _label(text: str, width: int) -> Image:
-    label = np.full((LABEL, width, 3), 255, np.uint8)
-    cv2.putText(label, text, (6, LABEL - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+def _label(text: str, width: int, *, height: int = LABEL) -> Image:
+    label = np.full((height, width, 3), 255, np.uint8)
+    cv2.putText(label, text, (6, height // 2 + 4), FONT, FONT_SCALE, (0, 0, 0), 1, cv2.LINE_AA)
     return label
 
 

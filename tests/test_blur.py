@@ -35,6 +35,7 @@ from degradations.blur import (
     sample,
 )
 from storage.canonical import encode as canonical
+from storage.errors import SourceError
 from storage.records import Scene
 from tests.scenes import leaves
 
@@ -377,7 +378,7 @@ def test_released_chain_changes_nothing_at_0_and_harms_more_with_severity() -> N
 
 
 def test_no_possible_cause_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no cause"):
+    with pytest.raises(SourceError, match="no cause"):
         sample(generator(0), 0.5, scene_of(segments=None), only("object_motion"))
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from degradations.blur import BlurOptions
 from flows.__main__ import pairforge, run
 from tests.builds import write_photographs
 
 ROOT = Path(__file__).parents[1]
 SMALLEST = 'seed = 7\noutput = "dataset"\n[source]\nfolder = "photographs"\n'
 COMMANDS = ("build", "demo", "doctor", "explain", "init", "inspect", "judge", "plan", "preview", "report", "verify")
+
+CAUSES = "".join(f"{name} = 0\n" for name in BlurOptions.model_fields if name != "preset")
 
 # What is wrong -> the settings file, and what the sentence must name beside the file: the key, and the fix.
 TOML = {
@@ -48,9 +51,44 @@ TOML = {
     "a level that does not exist": (f"{SMALLEST}[mixture]\nlevels = [1, 6]\n", "mixture.levels", "5"),
     "no level": (f"{SMALLEST}[mixture]\nlevels = []\n", "mixture.levels", "at least 1"),
     "an unknown preset": (f'{SMALLEST}[mixture]\npreset = "even"\n', "mixture.preset", "'equal'"),
-    "a weight of nothing known": (f"{SMALLEST}[mixture]\nweights = {{hase = 1}}\n", "mixture", "'hase'"),
+    "a weight of nothing known": (
+        f"{SMALLEST}[mixture]\nweights = {{hase = 1}}\n",
+        "mixture",
+        "'hase' is neither a degradation nor a combination; did you mean haze?",
+    ),
     "weights that are all 0": (f"{SMALLEST}[mixture]\nweights = {{haze = 0}}\n", "mixture", "every weight is 0"),
     "a negative weight": (f"{SMALLEST}[mixture]\nweights = {{haze = -1}}\n", "mixture.weights.haze", "or equal to 0"),
+    "a share above 1": (f"{SMALLEST}[degradations.rain]\nraindrop = 1.5\n", "degradations.rain.raindrop", "equal to 1"),
+    "a share that is no number": (
+        f"{SMALLEST}[degradations.noise]\nsegment_aware = nan\n",
+        "degradations.noise.segment_aware",
+        "equal to 1, got nan",
+    ),
+    "kinds of noise that all weigh 0": (
+        f"{SMALLEST}[degradations.noise]\nweights = [0, 0, 0]\n",
+        "degradations.noise",
+        "every weight is 0",
+    ),
+    "causes of blur that all weigh 0": (
+        f"{SMALLEST}[degradations.blur]\n{CAUSES}",
+        "degradations.blur",
+        "every weight is 0",
+    ),
+    "an option of snow, which has none": (
+        f"{SMALLEST}[degradations.snow]\nx = 1\n",
+        "degradations.snow.x",
+        "no setting",
+    ),
+    "patterns that are missing": (
+        f'{SMALLEST}[degradations.flare]\npatterns = "gone"\n',
+        "degradations.flare.patterns",
+        "name a folder of images",
+    ),
+    "weights of darkness that are missing": (
+        f'{SMALLEST}[degradations.low_light]\nmodel_weights = "gone.json"\n',
+        "degradations.low_light.model_weights",
+        "name another file",
+    ),
     "a bad choice": (f'{SMALLEST}[degradations.haze]\nkind = "mist"\n', "degradations.haze.kind", "'fog'"),
     "an unknown annotator": (f'{SMALLEST}[annotate]\ndepth = "radar"\n', "annotate.depth", "depth_prior"),
     "an unknown codec": (f'{SMALLEST}[pack]\ncodec = "jpeg"\n', "pack.codec", "'webp'"),
@@ -110,6 +148,52 @@ ARGUMENTS = {
         "make it",
     ),
     "a preview without a degradation": (["preview", "{}/photo.png", "-o", "{}/x.png"], "degradation", "--grid"),
+    "a preview of nothing": (["preview", "", "{}/photo.png", "-o", "{}/x.png"], "''", "haze"),
+    "a preview over the photograph": (
+        ["preview", "haze", "{}/photo.png", "-o", "{}/./photo.png"],
+        "photo.png",
+        "another place",
+    ),
+    "a preview over the second photograph": (
+        ["preview", "reflection", "{}/notes.txt", "-o", "{}/photo.png", "--second", "{}/photo.png"],
+        "photo.png",
+        "another place",
+    ),
+    "a preview over a folder": (
+        ["preview", "haze", "{}/photo.png", "-o", "{}/folder.png"],
+        "folder.png",
+        "name a file",
+    ),
+    "a severity that is no number": (
+        ["preview", "haze", "{}/photo.png", "-o", "{}/x.png", "--severity", "nan"],
+        "--severity",
+        "[0, 1], got nan",
+    ),
+    "a severity of a grid": (
+        ["preview", "haze", "{}/photo.png", "-o", "{}/x.png", "--grid", "--severity", "0.3"],
+        "--severity",
+        "leave",
+    ),
+    "a second photograph for haze": (
+        ["preview", "haze", "{}/photo.png", "-o", "{}/x.png", "--second", "{}/photo.png"],
+        "--second",
+        "leave it out",
+    ),
+    "an option that is no number": (
+        ["preview", "rain", "{}/photo.png", "-o", "{}/x.png", "--option", "raindrop=often"],
+        "--option rain.raindrop",
+        "got 'often'",
+    ),
+    "a list that is too short": (
+        ["preview", "noise", "{}/photo.png", "-o", "{}/x.png", "--option", "weights=[1, 2]"],
+        "--option noise.weights.2",
+        "add it",
+    ),
+    "patterns of a preview that are missing": (
+        ["preview", "flare", "{}/photo.png", "-o", "{}/x.png", "--option", "patterns={}/gone"],
+        "--option flare.patterns",
+        "name a folder",
+    ),
     "a severity above 1": (["preview", "haze", "{}/photo.png", "-o", "{}/x.png", "--severity", "7"], "--severity", "1"),
     "an option without a value": (
         ["preview", "haze", "{}/photo.png", "-o", "{}/x.png", "--option", "kind"],
@@ -142,6 +226,7 @@ def folder(tmp_path_factory):
     (root / "b.toml").write_text(SMALLEST)
     (root / "latin.toml").write_bytes("seed = 7 # f\xfcr mich\n".encode("latin-1"))
     (root / "empty").mkdir()
+    (root / "folder.png").mkdir()
     (root / "letters" / "shards").mkdir(parents=True)
     (root / "letters" / "shards" / "mine.txt").write_text("keep me")
     return root

@@ -8,7 +8,7 @@ import pytest
 
 from degradations import load, names
 from degradations._contract import Frame, Part, Stage
-from degradations._coupled import COUPLED, steps_of
+from degradations._coupled import COUPLED, check_name, steps_of
 from degradations._light import encode
 from degradations._recipes import draw, params_of, recipe_of
 from degradations._render import render, render_params
@@ -232,3 +232,12 @@ def test_the_darker_the_scene_the_longer_the_camera_shakes() -> None:
     assert list(exposures) == sorted(exposures, reverse=True)
     assert list(lengths) == sorted(lengths)
     assert lengths[-1] > 3 * lengths[0]
+
+
+def test_a_list_may_hold_combinations() -> None:
+    assert steps_of("rain_haze+blur") == ("blur", "haze", "rain")
+
+
+def test_a_name_that_is_nearly_one_is_told_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean rain_haze"):
+        check_name("blur+rain_hase")

@@ -1,5 +1,6 @@
 """`pairforge preview --grid` listens to the same options as a single preview."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -41,3 +42,18 @@ def test_an_option_of_a_whole_grid_names_its_degradation(photograph: Path, capsy
     assert run([*arguments, "mode=raindrop"]) == 2
     assert "rain.KEY=VALUE" in capsys.readouterr().err
     assert not photograph.with_name("x.png").exists()
+
+
+@pytest.mark.parametrize("weights", ["[1, 0, 0]", "[0, 1, 0]"])
+def test_an_option_may_be_a_list(weights: str, photograph: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["preview", "noise", str(photograph), "-o", str(photograph.with_name("y.png")), "--json"]
+    assert run([*arguments, "--option", f"weights={weights}"]) == 0
+    params = json.loads(capsys.readouterr().out)["recipe"]["steps"][0]["params"]
+    assert (params["shot"] > 0, params["grain"] > 0) == (weights == "[1, 0, 0]", weights == "[0, 1, 0]")
+
+
+def test_a_grid_has_room_for_the_longest_name(photograph: Path) -> None:
+    name = "low_light_noise_compression"
+    width = grid_of(name, photograph).shape[1] - grid_of("haze", photograph).shape[1]
+    assert width > 0
+    assert (grid_of(name, photograph)[:, :6] == 255).all()

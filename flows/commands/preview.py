@@ -1,7 +1,10 @@
 """`pairforge preview`: a degradation on a photograph, or a grid of all, and the parameters that were drawn."""
 
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,8 +12,9 @@ from pydantic import ValidationError
 
 import degradations
 from degradations._contract import Options
-from degradations._coupled import COUPLED, NAMED, steps_of
+from degradations._coupled import check_name, steps_of
 from flows.console import Console
+from flows.tables import sentence
 from storage.canonical import plain
 from storage.errors import SettingsError, SourceError
 from storage.files import publish_bytes
@@ -27,19 +31,20 @@ def preview_command(
     photograph: Path,
     *,
     output: Path,
-    severity: float,
+    severity: float | None,
     seed: int,
     grid: bool,
     options: tuple[str, ...],
     second: Path | None,
     as_json: bool,
 ) -> int:
-    """Write the picture and print the recipe; returns the exit status."""
+    """Write the picture and print the recipe; returns the exit status. severity: in [0, 1], None is 0.5."""
     console = Console(as_json=as_json)
-    check_output(output)
+    check_output(output, reads=[photograph, *([second] if second else [])])
     if name is None and not grid:
         raise SettingsError("name the degradation to preview, or ask for all of them with --grid")
-    names = (known(name),) if name else tuple(REALRESTORER)
+    names = tuple(REALRESTORER) if name is None else (known(name),)
+    _check_used(names, severity, grid=grid, second=second)
     chosen = read_options(names, options)
     image = read_photograph(photograph)
     overlays = read_patterns(chosen, seed) | ({} if second is None else {"reflection": read_photograph(second)})
@@ -49,9 +54,10 @@ def preview_command(
         write_picture(output, picture)
         console.result({"picture": str(output), "names": list(names)}, f"{output}: {', '.join(names)}")
         return 0
+    strength = 0.5 if severity is None else severity
     with console.busy(f"rendering {name}"):
         scene = preview.scene_of(image, overlays=overlays)
-        recipe, rendered = preview.preview(name, scene, severity=severity, seed=seed, options=chosen)
+        recipe, rendered = preview.preview(name, scene, severity=strength, seed=seed, options=chosen)
     write_picture(output, rendered.degraded)
     mse = float(np.mean((rendered.clean.astype(np.float32) - rendered.degraded) ** 2))
     psnr = float(10 * np.log10(255**2 / mse)) if mse else None
@@ -64,19 +70,30 @@ def preview_command(
 
 def known(name: str) -> str:
     """Return `name` if it is a degradation, a combination or a list joined by plus signs; else SettingsError."""
-    unknown = [step for step in steps_of(name) if step not in degradations.names()]
-    if unknown:
-        there = ", ".join([*degradations.names(), *NAMED, *COUPLED])
-        raise SettingsError(f"{unknown[0]!r} is no degradation; there are {there}")
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     return name
+
+
+def _check_used(names: tuple[str, ...], severity: float | None, *, grid: bool, second: Path | None) -> None:
+    """Raise SettingsError for what is asked but would have no effect, and for a severity that is no number."""
+    if severity is not None and not 0 <= severity <= 1:
+        raise SettingsError(f"--severity must be in [0, 1], got {severity}")
+    if grid and severity is not None:
+        raise SettingsError("a grid shows all levels; leave --severity or --grid out")
+    steps = {step for name in names for step in steps_of(name)}
+    if second and not any(degradations.load(step).overlay == "photograph" for step in steps):
+        raise SettingsError(f"--second is for what mirrors a photograph, not for {', '.join(names)}; leave it out")
 
 
 def read_options(names: tuple[str, ...], texts: tuple[str, ...]) -> Mapping[str, Options]:
     """Return the options that `key=value` texts set, by degradation; `haze.kind=fog` names its owner.
 
-    One of several `names` has to be named.
+    One of several `names` has to be named. A list is written as JSON: `weights=[1, 0, 0]`.
     """
-    tables: dict[str, dict[str, str]] = {step: {} for name in names for step in steps_of(name)}
+    tables: dict[str, dict[str, Any]] = {step: {} for name in names for step in steps_of(name)}
     default = next(iter(tables))
     for text in texts:
         key, equals, value = text.partition("=")
@@ -85,29 +102,42 @@ def read_options(names: tuple[str, ...], texts: tuple[str, ...]) -> Mapping[str,
         if not equals or owner not in tables:
             form = f"{default}.KEY=VALUE" if len(names) > 1 else f"KEY=VALUE or {default}.KEY=VALUE"
             raise SettingsError(f"--option {text!r} is not {form}")
-        tables[owner][option] = value
-    found = {}
-    for owner, table in tables.items():
-        try:
-            found[owner] = degradations.load(owner).options.model_validate(table)
-            found[owner].check()
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            there = ", ".join(degradations.load(owner).options.model_fields) or "none"
-            where = ".".join(str(part) for part in first["loc"])
-            raise SettingsError(f"--option {owner}.{where}: {first['msg']}; options of {owner}: {there}") from error
-        except ValueError as error:
-            raise SettingsError(f"an option of {owner}: {error}") from error
+        tables[owner][option] = _value(value)
+    return {owner: _options(owner, table) for owner, table in tables.items()}
+
+
+def _options(owner: str, table: Mapping[str, Any]) -> Options:
+    kind = degradations.load(owner).options
+    try:
+        found = kind.model_validate(table)
+        found.check()
+    except ValidationError as error:
+        raise SettingsError(f"--option {sentence(error, lambda _: list(kind.model_fields), table=owner)}") from error
+    except ValueError as error:
+        raise SettingsError(f"--option {owner}.{error}") from error
     return found
+
+
+def _value(text: str) -> Any:
+    if text.startswith("["):
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+    return text
 
 
 def read_patterns(options: Mapping[str, Options], seed: int) -> dict[str, Image]:
     """Return, by degradation, the picture that `seed` chooses of a folder of patterns; SettingsError if it is none."""
     folders = {name: folder for name, given in options.items() if (folder := getattr(given, "patterns", None))}
+    return {name: _read_pattern(name, folder, seed) for name, folder in folders.items()}
+
+
+def _read_pattern(name: str, folder: str, seed: int) -> Image:
     try:
-        return {name: pattern(name, folder, seed) for name, folder in folders.items()}
+        return pattern(name, folder, seed)
     except SourceError as error:
         raise SettingsError(f"{error} ({error.reason}); take it out of the folder or name another seed") from error
+    except SettingsError as error:
+        raise SettingsError(f"--option {name}.patterns: {error}") from error
 
 
 def read_photograph(file: Path) -> Image:
@@ -122,12 +152,16 @@ def read_photograph(file: Path) -> Image:
         raise SettingsError(f"{file} cannot be used ({error.reason}): {error}; name another photograph") from error
 
 
-def check_output(file: Path) -> None:
-    """Raise SettingsError unless `file` can be written as a picture."""
+def check_output(file: Path, *, reads: Sequence[Path] = ()) -> None:
+    """Raise SettingsError unless `file` can be written as a picture, over none of the photographs that are read."""
     if file.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
         raise SettingsError(f"-o {file} must end in .png, .webp or .jpg")
     if not file.absolute().parent.is_dir():
         raise SettingsError(f"-o {file}: the folder {file.absolute().parent} does not exist; make it first")
+    if file.is_dir():
+        raise SettingsError(f"-o {file} is a folder; name a file")
+    if file.resolve() in [each.resolve() for each in reads]:
+        raise SettingsError(f"{file} would be overwritten; name another place with -o")
 
 
 def write_picture(file: Path, image: Image) -> None:
