@@ -5,6 +5,7 @@ Each score is 0 for equal images and grows with the degradation:
     blur         share of the finest detail's gain that is lost beside coarser octaves
     compression  share of the finest octave that is not the clean image's
     noise        levels of unexplained detail in usual blocks, of the finer octave that shows more of it
+    noisiest     the same in busy blocks: noise in a part of the picture, if the pair looks like noise
     moire        octaves by which a line of the change's spectrum stands above others of its frequency
     low_light    exposure lost, in EV
     flare        light added at the brightest places, of white
@@ -37,6 +38,7 @@ class Presence(Filter, frozen=True):
     """Least scores, below which a degradation is absent.
 
     Rendered pairs of all levels lie above, but for a few that show nothing, such as a moving object without texture.
+    noise_likeness: probability of noise from which it suffices that a tenth of the blocks is noisy (EXPERIMENTS.md).
     likeness: least probability of the type; none of 1,800 rendered pairs fell below.
     """
 
@@ -46,6 +48,7 @@ class Presence(Filter, frozen=True):
     blur: float = Field(default=0.003, ge=0)
     compression: float = Field(default=0.03, ge=0)
     noise: float = Field(default=0.8, ge=0)
+    noise_likeness: float = Field(default=0.05, ge=0, le=1)
     moire: float = Field(default=2.5, ge=0)
     low_light: float = Field(default=0.15, ge=0)
     flare: float = Field(default=0.002, ge=0)
@@ -71,6 +74,8 @@ class Presence(Filter, frozen=True):
         return verdict("presence", scores)
 
     def _shows(self, name: str, scores: Scores) -> bool:
+        if name == "noise" and scores.get("like_noise", 0.0) >= self.noise_likeness:
+            return bool(max(scores["noise"], scores.get("noisiest", 0.0)) >= self.noise)
         score = name if name in scores else _UNKNOWN
         return bool(scores[score] >= getattr(self, score))
 
@@ -93,6 +98,7 @@ def scores_of(found: Evidence) -> dict[str, float]:
         "blur": max(0.0, 1 - found["gain_0"] / coarser),
         "compression": 1 - found["coherence_0"],
         "noise": max(found["rest_0"], found["rest_1"]),
+        "noisiest": max(found["rest_busy_0"], found["rest_busy_1"]),
         "moire": found["pattern"],
         "low_light": max(0.0, -found["exposure"]),
         "flare": max(0.0, found["most_gain"]),

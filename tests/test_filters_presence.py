@@ -10,11 +10,13 @@ from skimage import data
 import degradations
 from degradations._recipes import draw
 from degradations._render import render
+from degradations.noise import NoiseOptions
 from filters import load
 from filters._contract import Sample
 from filters._evidence import evidence
 from filters.presence import classify, propose
 from storage.records import Recipe, Scene, Step
+from tests.scenes import scene
 
 NINE = ("blur", "compression", "flare", "haze", "low_light", "moire", "noise", "rain", "reflection")
 CLEAN = data.astronaut()
@@ -80,6 +82,25 @@ def test_haze_and_darkness_may_hide_each_other(name):
 def test_mislabelled_pair_is_dropped(made, called):
     clean, degraded, _ = pair(made)
     assert reason_of(clean, degraded, recipe_of(called)) in {f"absent_{called}", f"unlike_{called}"}
+
+
+@pytest.mark.parametrize("mode", ["sensor", "granular", "web"])
+def test_noise_in_a_part_of_the_picture_shows(mode):
+    options = {"noise": NoiseOptions(mode=mode, segment_aware=1.0)}
+    target = scene("chelsea", 384)
+    recipe = draw("noise", 0.3, target, seed=1, options=options)
+    made = render(target, recipe)
+    scores = scores_of(made.clean, made.degraded)
+    limit = (scores["noise"] + scores["noisiest"]) / 2  # more than usual blocks show
+    assert load("presence")(noise=limit).judge(scores, recipe).keep
+    assert load("presence")(noise=limit, noise_likeness=1).judge(scores, recipe).reason == "absent_noise"
+
+
+def test_busy_detail_that_is_not_like_noise_is_none():
+    clean, degraded, _ = pair("moire", severity=0.3)
+    scores = scores_of(clean, degraded)
+    assert scores["noisiest"] > load("presence")().noise
+    assert reason_of(clean, degraded, recipe_of("noise")) == "absent_noise"
 
 
 def test_unknown_type_is_kept_when_pixels_changed():

@@ -85,7 +85,7 @@ def test_a_build_asks_about_survivors_and_judges_again_for_nothing(tmp_path, mon
 
     present = sorted(row["scores"]["presence.noise"] for row in rows_of(tmp_path / "a", "noise"))
     with serve(lambda number, body: graded(1)) as running:  # others survive the filter before: nobody is asked again
-        fewer = {"presence": {"noise": (present[0] + present[1]) / 2}}
+        fewer = {"presence": {"noise": (present[0] + present[1]) / 2, "noise_likeness": 1.0}}
         build_here(settings(folder, tmp_path / "a", running.url, tables=fewer))
     assert fates(tmp_path / "a")["dropped", "presence", "absent_noise"] == 1
     assert running.bodies == []
