@@ -260,7 +260,7 @@ def test_annotations_are_stored_for_every_clean_image(bucket, photograph):
     depth = samples.decode_depth(read_member(tar, row["depth_offset"], row["depth_size"]))
     labels = samples.decode_labels(read_member(tar, row["segments_offset"], row["segments_size"]))
     assert depth.shape == labels.shape == photograph.shape[:2]
-    assert (row["depth_backend"], row["segments_backend"]) == ("depth_prior-3", "superpixels-1")
+    assert (row["depth_backend"], row["segments_backend"]) == ("depth_prior-4", "superpixels-1")
     assert row["scores"]["segments.count"] == labels.max() + 1
     assert 0 < row["scores"]["depth.spread"] <= 1
 

@@ -3,8 +3,8 @@
 Cues, on a copy of short side 144: lower is nearer; the subject, which stands out from what the left, right and top
 borders hold, is nearer (geodesic distance over segments, Wei et al. 2012, doi:10.1007/978-3-642-33712-3_3); what is in
 focus is nearer; haze lightens the dark channel of what is far (He et al. 2009, doi:10.1109/CVPR.2009.5206515); smooth
-bright or blue segments joined to the top edge are sky, infinitely far. A fast guided filter (He and Sun 2015,
-arXiv:1505.00996) moves borders to the edges at full size.
+bright or blue segments joined to the top edge are sky, infinitely far, up to where the colours change (`_sky_edge`). A
+fast guided filter (He and Sun 2015, arXiv:1505.00996) moves borders to the edges at full size.
 
 It is a prior: right on average, wrong on many a photograph, and made for degradations that need a plausible depth, not
 a true one. The weights are ours; `EXPERIMENTS.md` has the rank correlation with measured disparity.
@@ -18,14 +18,16 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 
 from storage.records import Image, Plane
 from tasks.annotators import Annotator
+from tasks.annotators._sky_edge import moved
 from tasks.annotators.superpixels import Labels, cut, shrink
 
-BACKEND = "depth_prior-3"
+BACKEND = "depth_prior-4"
 SHORT_SIDE = 144
 SUBJECT, FOCUS, HAZE = 0.5, 0.2, 0.15  # weights beside the position's 1
 CONTRAST = 40.0  # colour distance, in CIELAB, that makes a subject
 STEPS = 4095  # of depth: finer ones hold nothing but grain and make the stored map half as large again
 CALM = 0.012  # detail that most of a sky keeps within
+STEEPNESS = 3.0  # of the sky's border after the filter
 GUIDE_SIDE, GUIDE_RADIUS, GUIDE_EPS = 288, 3, 2e-3
 
 Colours = NDArray[np.float64]
@@ -48,8 +50,8 @@ def inverse_depth(image: Image) -> Plane:
     near = near + FOCUS * _ranks(cv2.GaussianBlur(detail, (0, 0), 5)) - HAZE * _dark_channel(small)
     low, high = np.quantile(near, (0.01, 0.99))
     depth = 0.03 + 0.97 * np.clip((near - low) / max(high - low, 1e-6), 0, 1)
-    depth = depth * (1 - _sky(labels, colours, detail))
-    return _edge_aligned(depth.astype(np.float32), image)
+    sky = moved(_sky(labels, colours, detail), shrink(image, GUIDE_SIDE))
+    return _edge_aligned(depth.astype(np.float32), sky, image)
 
 
 def _position(small: Image) -> Plane:
@@ -95,7 +97,7 @@ def _sky(labels: Labels, colours: Colours, detail: Plane) -> Plane:
     lightness, blueness = colours[:, 0], -colours[:, 2]
     mean, most = _means(labels, detail[..., None])[:, 0], _quantiles(labels, detail, 0.35)
     smooth = (mean < 0.03) | ((mean < 0.12) & (most < CALM))  # between houses edges lie all around it
-    may_be = (centre < 0.45) & smooth & ((lightness > 75) | ((lightness > 30) & (blueness > 8)))
+    may_be = (centre < 0.55) & smooth & ((lightness > 75) | ((lightness > 30) & (blueness > 8)))
     pairs = _neighbours(labels)
     pairs = pairs[may_be[pairs].all(axis=1)]  # a sky goes on between houses
     graph = csr_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(colours), len(colours)))
@@ -123,18 +125,30 @@ def _ranks(plane: Plane) -> Plane:
     return ranks.reshape(plane.shape)
 
 
-def _edge_aligned(depth: Plane, image: Image) -> Plane:
+def _edge_aligned(depth: Plane, sky: Plane, image: Image) -> Plane:
+    """Return `depth`, 0 in the `sky` of the guide's size, at full size with its borders at the edges of `image`.
+
+    Depth and sky are filtered apart, and the sky made steep again: what is nearly sky is no haze's nearest point.
+    """
     full = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    small = shrink(full, GUIDE_SIDE)
-    guide = small.astype(np.float32) * np.float32(1 / 255)
-    coarse = cv2.resize(depth, guide.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    mean_guide, mean_depth = _box(guide), _box(coarse)
-    slope = (_box(guide * coarse) - mean_guide * mean_depth) / (_box(guide * guide) - mean_guide**2 + GUIDE_EPS)
-    offset = mean_depth - slope * mean_guide
-    size = full.shape[::-1]
-    aligned = cv2.resize(_box(slope) * np.float32(1 / 255), size) * full + cv2.resize(_box(offset), size)
+    guide = shrink(full, GUIDE_SIDE).astype(np.float32) * np.float32(1 / 255)
+    aligned = _guided(cv2.resize(depth, guide.shape[::-1], interpolation=cv2.INTER_LINEAR), guide, full)
+    if sky.any():
+        ground = (np.float32(0.5) - _guided(sky, guide, full)) * np.float32(STEEPNESS) + np.float32(0.5)
+        aligned *= np.clip(ground, 0, 1)
     steps = np.rint(np.clip(aligned, 0, 1) * np.float32(STEPS))
     return np.asarray(steps / np.float32(STEPS), dtype=np.float32)  # divided, so that the nearest is 1 and no more
+
+
+def _guided(plane: Plane, guide: Plane, full: Image) -> Plane:
+    """Return `plane`, of the shape of `guide`, at the size of `full`, of which `guide` is a small copy."""
+    plane = np.asarray(plane, dtype=np.float32).reshape(guide.shape)
+    mean_guide, mean_plane = _box(guide), _box(plane)
+    slope = (_box(guide * plane) - mean_guide * mean_plane) / (_box(guide * guide) - mean_guide**2 + GUIDE_EPS)
+    offset = mean_plane - slope * mean_guide
+    size = full.shape[::-1]
+    aligned = cv2.resize(_box(slope) * np.float32(1 / 255), size) * full + cv2.resize(_box(offset), size)
+    return np.asarray(aligned, dtype=np.float32)
 
 
 def _box(plane: Plane) -> Plane:
