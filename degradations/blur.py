@@ -23,7 +23,8 @@ from pydantic import Field, model_validator
 from degradations._clips import exposed, speed
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage, Weight, any_weight
 from degradations._convolve import convolving, growing, halved, ready, softening
-from degradations._defocus import layering, opening
+from degradations._defocus import opening
+from degradations._layers import layering
 from degradations._light import expand_highlights
 from degradations._motion import Turn, camera_path, moving_object, path_length
 from degradations._pass import Interpolation, Pass

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from degradations import _convolve, _psf, load
 from degradations._convolve import convolve, gaussian
-from degradations._defocus import layered_defocus
+from degradations._layers import layered_defocus
 from degradations._light import decode, encode
 from degradations._motion import camera_path, moving_object
 from degradations._random import generator

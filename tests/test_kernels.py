@@ -1,5 +1,6 @@
 """Kernels against NumPy: the same equations, slow and in float64."""
 
+import cv2
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
@@ -231,26 +232,60 @@ def test_highlights_gain_what_the_least_of_a_pixel_is_worth():
 
 
 def test_a_layer_is_cut_from_its_box_and_laid_over_what_is_behind():
-    light, signed, parts = numbers(3, 9, W), 6 * numbers(9, W, seed=1) - 3, np.empty((4, 4, 20), np.float32)
-    layers.cut(light, signed, 0.5, 1.5, 2, 7, parts)
-    box = np.s_[2:6, 7:27]
-    hat = np.maximum(1 - np.abs(signed[box].astype(float) - 0.5) / 1.5, 0)
-    np.testing.assert_allclose(parts[3], hat, atol=1e-6)
-    np.testing.assert_allclose(parts[:3], light[:, *box] * hat, atol=1e-6)
-    part = parts[0]
-    below, cover = numbers(9, W, seed=2), numbers(4, 20, seed=3)
-    found = below.copy()
-    layers.lay_over(part, cover, 2, 7, found)
-    np.testing.assert_allclose(found[box], below[box] * (1 - cover) + part, atol=1e-6)
+    plane, disparity, hat = numbers(9, W), numbers(9, W, seed=1), np.empty((6, 20), np.float32)
+    layers.silhouette(disparity, 4.0, 2.5, -2, 7, hat)
+    rows, part = [2, 1, 0, 1, 2, 3], np.empty_like(hat)  # mirrored at the border
+    expected = np.maximum(1 - np.abs(disparity[rows, 7:27].astype(float) * 4 - 2.5), 0)
+    np.testing.assert_allclose(hat, expected, atol=1e-6)
+    layers.cut(plane, hat, -2, 7, part)
+    np.testing.assert_allclose(part, plane[rows, 7:27] * expected, atol=1e-6)
+    below = numbers(9, W, seed=2)
+    found, box = below.copy(), np.s_[3:7, 7:27]
+    layers.lay_over(part, hat, 1, 3, 7, found)
+    np.testing.assert_allclose(found[box], below[box] * (1 - hat[1:5]) + part[1:5], atol=1e-6)
     found[box] = below[box]
     assert np.array_equal(found, below)
 
 
+@pytest.mark.parametrize("width", [38, 37])
+def test_a_layer_of_half_the_size_is_enlarged_and_laid_over_what_is_behind(width):
+    small, below = numbers(4, 6, 19), numbers(4, 9, 60, seed=1)
+    found = below.copy()
+    layers.lay_grown_over(small, width, 3, 5, 2, 11, found)
+    grown = np.stack([cv2.pyrUp(plane, dstsize=(width, 12))[3:8] for plane in small])
+    box = np.s_[:, 2:7, 11 : 11 + width]
+    np.testing.assert_allclose(found[box], below[box] * (1 - grown[3]) + grown, atol=1e-6)
+    found[box] = below[box]
+    assert np.array_equal(found, below)
+
+
+def test_layers_share_their_light_by_their_silhouettes():
+    total, codes_of, found = numbers(4, 9, W), np.arange(65536).astype(np.uint8), np.empty((5, 3 * W), np.float32)
+    layers.join(total, 3, found)
+    shared = np.moveaxis(total[:3] / np.maximum(total[3], np.float32(1e-6)), 0, 2)[3:8]
+    np.testing.assert_allclose(found, shared.reshape(5, -1), rtol=1e-6)
+    written, expected = np.empty((2, 5, 3 * W), np.uint8)
+    layers.join_codes(total, 3, codes_of, written)
+    codes.encode(found.reshape(-1), codes_of, expected.reshape(-1))
+    assert np.array_equal(written, expected)
+
+
+def test_planes_of_codes_hold_their_bright_light():
+    image = (256 * numbers(H, 3 * W)).astype(np.uint8)
+    image[:2, 30:60] |= 0xFC
+    gains, table = np.maximum(np.arange(256, dtype=np.float32) - 250, 0), numbers(256)
+    found, expected = np.empty((3, H, W), np.float32), np.empty((H, 3 * W), np.float32)
+    layers.planes(image, table, gains, found)
+    codes.decode_bright(image.reshape(-1), table, gains, expected.reshape(-1))
+    assert np.array_equal(np.moveaxis(found, 0, 2).reshape(H, -1), expected)
+
+
 def test_what_lies_between_two_layers_has_its_extent():
-    signed = 6 * numbers(9, W) - 3
-    found = np.tile(np.array([9, -1, W, -1], np.int64), (7, 1))
-    layers.extents(signed, -3.0, 1.0, found)
-    for index, (first_row, last_row, first_column, last_column) in enumerate(found.tolist()):
-        rows, columns = np.nonzero(np.floor(signed + 3) == index)
-        expected = [rows.min(), rows.max(), columns.min(), columns.max()] if rows.size else [9, -1, W, -1]
-        assert [first_row, last_row, first_column, last_column] == expected
+    disparity = numbers(9, W)
+    found = np.tile(np.array([W, -1], np.int64), (3, 7, 1))
+    layers.extents(disparity, 6.0, -0.5, 4, found)
+    between = np.floor(disparity * 6 + 0.5)
+    for row in range(3):
+        for index in range(7):
+            columns = np.nonzero(between[4 * row : 4 * row + 4] == index)[1]
+            assert found[row, index].tolist() == ([columns.min(), columns.max()] if columns.size else [W, -1])
