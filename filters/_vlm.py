@@ -6,52 +6,22 @@ kept, as RealIR-Bench's code does. An answer is kept by its content: the picture
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import PIL.Image
 from pydantic import BaseModel, Field, model_validator
 
 from filters._vlm_answers import NOTES, Answers
-from filters._vlm_patches import Patches
+from filters._vlm_questions import Ask, Note, Question, no_note
 from storage.canonical import digest
 from storage.errors import SettingsError
 from storage.records import Image
 from storage.samples import pixels_sha256
 
 AREA = 512 * 512  # pixels of a picture as it is shown
-MAX_TOKENS = 32
-SEED = 20  # of RealIR-Bench's code; greedy decoding does not draw, a server may still ask
-SYSTEM = "You are a helpful assistant."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """Pictures, as `shown` returns them, and what is asked about them.
-
-    patches: of each picture, made ahead for a local model; empty where it is to make them.
-    """
-
-    images: tuple[Image, ...]
-    prompt: str
-    patches: tuple[Patches, ...] = ()
-
-
-Note = Callable[[int, str], None]  # (number of the question, its answer), as soon as it is there
-
-
-def no_note(number: int, answer: str) -> None:
-    """Note nothing."""
-
-
-class Ask(Protocol):
-    """Answers questions, in their order."""
-
-    def __call__(self, questions: Sequence[Question], note: Note = no_note) -> list[str]:
-        """Return one text for each question; raises TransientError when the model cannot be reached."""
 
 
 class Vlm(BaseModel, frozen=True, extra="forbid"):

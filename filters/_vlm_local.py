@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from filters._vlm import MAX_TOKENS, SYSTEM, Note, Question, no_note
 from filters._vlm_patches import PROCESSOR, Cut, Patches, open_patches
+from filters._vlm_questions import MAX_TOKENS, SYSTEM, Note, Question, no_note
 from storage.torchvision import prepare_torchvision
 from storage.weights import load_pretrained, load_processor
 
@@ -25,7 +25,7 @@ class Local:
         processor.tokenizer.padding_side = "left"  # what is generated must follow the question, not the padding
 
     def __call__(self, questions: Sequence[Question], note: Note = no_note) -> list[str]:
-        """Return one text for each question, in order; see `filters._vlm.Ask`."""
+        """Return one text for each question, in order; see `filters._vlm_questions.Ask`."""
         answers: list[str] = []
         for start in range(0, len(questions), self._batch):
             for answer in self._generate(questions[start : start + self._batch]):

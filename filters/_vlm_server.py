@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 import PIL.Image
 
-from filters._vlm import MAX_TOKENS, SEED, SYSTEM, Note, Question, no_note
+from filters._vlm_questions import MAX_TOKENS, SEED, SYSTEM, Note, Question, no_note
 from storage.errors import SettingsError, TransientError
 from storage.records import Image
 
@@ -74,7 +74,7 @@ class Server:
         self._trust = ssl.create_default_context() if url.startswith("https") else True  # 20 ms: once
 
     def __call__(self, questions: Sequence[Question], note: Note = no_note) -> list[str]:
-        """Return one text for each question, in order; see `filters._vlm.Ask`."""
+        """Return one text for each question, in order; see `filters._vlm_questions.Ask`."""
         return asyncio.run(self._all(questions, note))
 
     async def _all(self, questions: Sequence[Question], note: Note) -> list[str]:

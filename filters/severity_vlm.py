@@ -15,8 +15,9 @@ from pydantic import Field
 
 from filters import _rubric
 from filters._contract import Filter, Prepare, Sample, Scores, Split, verdict
-from filters._vlm import Ask, Question, Vlm, open_vlm, shown
+from filters._vlm import Vlm, open_vlm, shown
 from filters._vlm_patches import Cut, Patches, open_patches
+from filters._vlm_questions import Ask, Question
 from storage.records import Image, Recipe, Verdict, level
 
 LOCAL = frozenset({"flare", "moire", "rain", "reflection"})

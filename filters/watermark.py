@@ -12,7 +12,8 @@ from pydantic import Field
 
 from filters._contract import Filter, Prepare, Scores, Split, verdict
 from filters._owl import Detect, Prepared, open_owl, open_prepare
-from filters._vlm import Ask, Question, Vlm, open_vlm, shown
+from filters._vlm import Vlm, open_vlm, shown
+from filters._vlm_questions import Ask, Question
 from storage.records import Image, Recipe, Verdict
 
 QUERIES = (

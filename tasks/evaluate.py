@@ -14,8 +14,9 @@ import PIL.Image
 
 from filters import _embedded_grade, _rubric
 from filters._reference import psnr, ssim
-from filters._vlm import Ask, Question, shown
+from filters._vlm import shown
 from filters._vlm_answers import Answers
+from filters._vlm_questions import Ask, Question
 from storage.canonical import digest
 from storage.errors import SettingsError, SourceError
 from storage.records import Image

@@ -19,8 +19,9 @@ from skimage import data
 
 from filters import load
 from filters._contract import Sample
-from filters._vlm import MAX_TOKENS, SYSTEM, Question, Vlm, open_vlm
+from filters._vlm import Vlm, open_vlm
 from filters._vlm_patches import open_patches
+from filters._vlm_questions import MAX_TOKENS, SYSTEM, Question
 from filters.severity_vlm import grades
 from storage.errors import SettingsError, ShardError
 from storage.records import Recipe, Step

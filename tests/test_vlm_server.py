@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("httpx", reason="httpx is not installed: install PairForge's `models` extra")
 
 from filters._rubric import UNREADABLE, grade
-from filters._vlm import AREA, Question, Vlm, open_vlm, shown
+from filters._vlm import AREA, Vlm, open_vlm, shown
+from filters._vlm_questions import Question
 from filters._vlm_server import MAX_BYTES, Patience, Server, _retry_after
 from storage.errors import SettingsError, TransientError
 from tests.vlm_server import Answer, graded, picture_in, said, serve
