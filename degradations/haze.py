@@ -4,9 +4,10 @@ I = L t + A (1 - t), with t_c = exp(-beta_c s) along the path s (Koschmieder 192
 doi:10.1023/A:1016328200723), in linear light. beta_c grows as wavelength^-q: 0 for fog, about 1 for haze, negative
 for dust. The air thins out with height, so that the path to the sky ends: s = (h / e) (1 - exp(-d e / h)) at elevation
 e over the horizon. Its density is uneven: log-normal fractal noise, and a pattern when one is handed in (RealRestorer,
-arXiv 2603.25502, blends patterns too). Some of what droplets scatter forward still arrives, blurred; the sensor's noise
-comes after the air. Ours: the airlight, a neutralised percentile of the far part; the offset of the inverse depth,
-drawn; the transmission per level, tuned on photographs.
+arXiv 2603.25502, blends patterns too); a path within one clump sees little of that, and one through many their mean, of
+which the spread falls as the root of their number (Taylor 1921, doi:10.1112/plms/s2-20.1.196). Some of what droplets
+scatter forward still arrives, blurred; the sensor's noise comes after the air. Ours: the airlight, a neutralised
+percentile of the far part; the offset of the inverse depth, drawn; the transmission per level, tuned on photographs.
 """
 
 import math
@@ -180,6 +181,7 @@ def _optical_depths(params: Haze, scene: Scene) -> Callable[[slice], Light]:
 
     assert scene.depth is not None
     inverse, rates = np.ascontiguousarray(scene.depth), _rates(params, scene)
+    clump = params.reach * params.cell / 1024  # as long as a cell is wide that is seen at the reach
     density = widened(_density(params, scene), inverse.shape[1])
 
     def depths(rows: slice) -> Light:
@@ -188,7 +190,7 @@ def _optical_depths(params: Haze, scene: Scene) -> Callable[[slice], Light]:
         if params.falloff != 1:
             away = params.reach * cv2.pow(away / np.float32(params.reach), params.falloff)
         out = np.empty_like(away)
-        optical_depths(away, density, rates, rows.start, params.beta, out)
+        optical_depths(away, density, rates, rows.start, params.beta, clump, out)
         return out
 
     return depths

@@ -60,14 +60,15 @@ def test_distance_is_that_of_the_inverse_depth_and_far_in_the_sky():
     np.testing.assert_allclose(found, np.minimum(away, 20), rtol=1e-5)
 
 
-def test_optical_depth_is_beta_times_path_times_density():
+def test_optical_depth_is_beta_times_path_times_the_density_that_it_sees():
     away, density = 1 + 20 * numbers(H, W), 0.5 + numbers(4, W, seed=1)
     rates = np.array([0, 0, 0.5, 0.2, 0.01, 0, 1e-3, 0], np.float32)
     found = np.empty((H, W), np.float32)
-    air.optical_depths(away, density, rates, 2, 0.3, found)
+    air.optical_depths(away, density, rates, 2, 0.3, 4.0, found)
     rate = rates[2:7, None].astype(np.float64)
     path = np.where(rate > 0, -np.expm1(-away * rate) / np.where(rate > 0, rate, 1), away)
-    np.testing.assert_allclose(found, 0.3 * path * lying(density, 2, H, 8), rtol=1e-4)
+    seen = 1.5 * (path / 4) / (1 + (path / 4) ** 1.5)
+    np.testing.assert_allclose(found, 0.3 * path * (1 + (lying(density, 2, H, 8) - 1) * seen), rtol=1e-4)
 
 
 def test_light_goes_through_air_as_koschmieder_says():
