@@ -168,7 +168,7 @@ def test_an_overlay_makes_the_air_denser_where_it_is_bright() -> None:
     params = plain(0.5, scene, pattern=0.6, flip=False)
     ratio = optical_depth(params, patterned) / optical_depth(params, scene)
     assert ratio[:, -50:].mean() > 1.3
-    assert ratio[:, :50].mean() < 0.6
+    assert ratio[:, :50].mean() < 0.7
 
 
 def test_the_same_air_does_the_same_harm_at_every_resolution() -> None:
