@@ -70,9 +70,9 @@ def softening(stream: Stream, sigma: float) -> Work:
         return ready(cv2.sepFilter2D(stream.light(), -1, taps, taps, borderType=MIRROR).reshape(stream.shape))
     rest = math.sqrt((sigma * sigma - 2) / 4)
     if stream.codes is not None and rest * rest < 3:
-        return growing(_sliding(stream.codes, stream.gains, gaussian_taps(rest)), _half(stream.shape), stream.shape)
+        return growing(_sliding(stream.codes, stream.gains, gaussian_taps(rest)), _half(stream.shape))
     small = halved(stream)
-    return growing(softening(streamed(small), rest), small.shape, stream.shape)
+    return growing(softening(streamed(small), rest), small.shape)
 
 
 def _near(light: Light, taps: Light) -> Work:
@@ -138,8 +138,8 @@ def halved(stream: Stream) -> Light:
     return small
 
 
-def growing(work: Work, small: tuple[int, ...], shape: tuple[int, ...]) -> IntoCodes:
-    """Return the work that writes at `shape`, about twice `small`, what `work` does at `small`, as `cv2.pyrUp` does."""
+def growing(work: Work, small: tuple[int, ...]) -> IntoCodes:
+    """Return the work that writes at twice the size, or a pixel less, what `work` does at `small`, as `cv2.pyrUp`."""
     from degradations.kernels.pyramid import enlarge, enlarge_codes
 
     nothing = unread(small)

@@ -11,10 +11,10 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from degradations._area import coarse, reduced
 from storage.records import Image
 
 WEIGHTS = Path(__file__).with_suffix(".json")
@@ -44,9 +44,7 @@ def curve(image: Image, severity: float, weights: str | None = None) -> tuple[fl
 
 def features(image: Image) -> Array:
     """Return the square roots of the shares of the luma bins, (BINS,)."""
-    scale = min(1.0, 128 / min(image.shape[:2]))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    small = reduced(image, coarse(image.shape, 128)).reshape(-1, 3)
     luma = small @ np.array([0.2126, 0.7152, 0.0722])
     shares = np.bincount(np.minimum(luma / 256 * BINS, BINS - 1).astype(np.int64), minlength=BINS) / len(luma)
     return np.asarray(np.sqrt(shares), dtype=np.float64)

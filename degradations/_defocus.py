@@ -34,7 +34,7 @@ def opening(stream: Stream, radius: float, kernel: Kernel) -> Work:
     if radius < WIDE or min(stream.shape[:2]) < 4 * WIDE:
         return convolving(stream.light(), kernel(radius))
     small = halved(stream)
-    return growing(opening(streamed(small), narrower(radius), kernel), small.shape, stream.shape)
+    return growing(opening(streamed(small), narrower(radius), kernel), small.shape)
 
 
 def narrower(radius: float) -> float:

@@ -6,7 +6,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from degradations._area import coarse
+from degradations._area import coarse, reduced
 from degradations._contract import Light
 from degradations._fields import lattice
 from degradations._light import decode, luminance
@@ -26,11 +26,9 @@ def regions(scene: Scene) -> Image:
     """Return labels, uint8: the scene's segments (H, W), or, on a small copy, bands of its luminance, equal in area."""
     if scene.segments is not None:
         return np.asarray(scene.segments, dtype=np.uint8)
-    height, width = scene.image.shape[:2]
-    scale = min(1.0, PROXY / min(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = luminance(decode(cv2.resize(scene.image, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], 3)))
-    small = cv2.GaussianBlur(small, (0, 0), 2).reshape(size[::-1])
+    shape = coarse(scene.image.shape, PROXY)
+    small = luminance(decode(reduced(scene.image, shape)))
+    small = cv2.GaussianBlur(small, (0, 0), 2).reshape(shape)
     borders = np.quantile(small, np.arange(1, TONES) / TONES)
     return np.asarray(np.digitize(small, borders), dtype=np.uint8)
 

@@ -8,8 +8,6 @@ BORDERS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the levels
 FADE = 0.05  # below this severity a strength fades to the identity, so that harm is continuous at 0
 LEAST = 1e-9  # below this severity it is the identity: products of strengths would underflow
 
-Borders = tuple[float, float, float, float, float, float]
-
 
 def path(severity: float, borders: Sequence[float], *, identity: float = 0.0) -> float:
     """Return the strength at `severity` in [0, 1], linear between its values at severities 0, 0.2, ..., 1.
@@ -26,8 +24,3 @@ def path(severity: float, borders: Sequence[float], *, identity: float = 0.0) ->
 def pixels(length: float, shape: Sequence[int]) -> float:
     """Return `length`, given in pixels at min(H, W) = 1024, in pixels of an image of `shape` (H, W, ...)."""
     return length * min(shape[0], shape[1]) / 1024
-
-
-def megapixels(shape: Sequence[int]) -> float:
-    """Return the area of an image of `shape` (H, W, ...) in megapixels (2^20 pixels), for counts per megapixel."""
-    return shape[0] * shape[1] / 2**20

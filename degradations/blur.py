@@ -375,7 +375,7 @@ def _belling(stream: Stream, along: float, across: float, cause: Web) -> Work:
         return convolving(stream.light(), kernel)
     long, short = (math.sqrt((spread * spread - 2) / 4) for spread in (along, across))
     small = halved(stream)
-    return growing(_belling(streamed(small), long, short, cause), small.shape, stream.shape)
+    return growing(_belling(streamed(small), long, short, cause), small.shape)
 
 
 def _given(annotation: NDArray[Any] | None, name: str) -> NDArray[Any]:

@@ -148,7 +148,7 @@ def _draw_generation(
         interpolation=choice(rng, ("area", "bilinear", "bicubic"), (2, 1, 1)),
         sharpen=amount * min(1.0, severity / 0.2) if sharpened else 0.0,
         codec=codec,
-        quality=_quality(severity, codec, shrinks=shrinks),
+        quality=_quality(severity, codec),
         subsampling=choice(rng, ("4:2:0", "4:2:2", "4:4:4"), (7, 1, 2)),
         tilt=tilt if maker == "tilted" else 0.0,
         table_seed=table_seed if maker == "random" else 0,
@@ -162,7 +162,7 @@ def _draw_codec(rng: np.random.Generator, options: CompressionOptions, shape: tu
     return "jpeg" if codec == "webp" and max(shape) > WEBP_SIDE - 8 else codec
 
 
-def _quality(severity: float, codec: Codec, *, shrinks: bool) -> int:
+def _quality(severity: float, codec: Codec) -> int:
     if codec == "video":
         return round(path(severity, QP))
     quality = path(severity, AVIF_QUALITY if codec == "avif" else QUALITY, identity=100.0)

@@ -122,7 +122,7 @@ apply = ByRows(_apply, idle=lambda params: params.gain == 0, looks="both")
 def _field(params: Flare, scene: Scene, shape: tuple[int, int], short: int) -> Light:
     if params.source == "pattern":
         return _pattern(params, scene, shape, short)
-    return stray_light(params, shape, tuple(_visible(params, scene, source) for source in params.sources), short=short)
+    return stray_light(params, shape, (_visible(params, scene),) * len(params.sources), short=short)
 
 
 # The lamp.
@@ -148,7 +148,7 @@ def _unhidden(params: Flare, scene: Scene, rows: slice, columns: slice) -> Light
     return np.asarray(scene.segments[rows, columns] == scene.segments[row, column], dtype=np.float32)
 
 
-def _visible(params: Flare, scene: Scene, source: tuple[float, ...]) -> float:
+def _visible(params: Flare, scene: Scene) -> float:
     if params.source != "inserted" or scene.segments is None:
         return 1.0
     rows, columns, cover = _lamp(params, (scene.segments.shape[0], scene.segments.shape[1]))

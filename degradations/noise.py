@@ -23,10 +23,12 @@ import cv2
 import numpy as np
 from pydantic import model_validator
 
+from degradations._area import reduced
 from degradations._camera import desaturation
 from degradations._codecs import jpeg
 from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage, Weight, any_weight
 from degradations._light import LUMA, linear
+from degradations._pass import scaled
 from degradations._random import chance, choice, gaussian_field, integer, normal, seed, uniform
 from degradations._regions import areas, halved, region_map, regions, some_regions
 from degradations._sensor import GREY, Sensor, exposure, grey_sigma, stuck
@@ -159,8 +161,7 @@ def copy(frame: Frame, params: Noise, scene: Scene) -> Frame:
     if params.tail_quality == 0:
         return frame
     height, width = frame.degraded.shape[:2]
-    size = (max(1, round(width * params.tail_scale)), max(1, round(height * params.tail_scale)))
-    small = cv2.resize(frame.degraded, size, interpolation=cv2.INTER_AREA)
+    small = reduced(frame.degraded, scaled((height, width), params.tail_scale))
     back = jpeg(small, quality=params.tail_quality, subsampling="4:2:0")
     return replace(frame, degraded=cv2.resize(back, (width, height), interpolation=cv2.INTER_CUBIC))
 

@@ -112,6 +112,17 @@ def test_verify_names_a_file_that_was_changed(copied, capsys):
     assert json.loads(capsys.readouterr().out)["hash_errors"] == 1
 
 
+def test_a_pair_that_cannot_be_replayed_is_named_beside_the_files_that_are_not_whole(copied, capsys):
+    root, _ = copied
+    for annotations in (root / "annotations").glob("*.tar"):
+        annotations.unlink()
+    assert run(["verify", str(root), "--replay", "2", "--json"]) == 1
+    *files, first, second = json.loads(capsys.readouterr().out)["problems"]
+    assert all(problem.endswith("is missing") for problem in files)
+    assert "cannot be replayed" in first
+    assert "cannot be replayed" in second
+
+
 def test_a_finished_build_is_recognised_and_changes_nothing(built):
     root, settings, _ = built
     assert finished(settings) is not None

@@ -51,7 +51,7 @@ def test_no_byte_of_the_half_depends_on_strips(rows):
 @pytest.mark.parametrize("rows", [5, 8, 200])
 def test_growing_by_strips_is_that_of_opencv(shape, rows):
     small = halved(streamed(noise(shape)))
-    work, found = growing(ready(small), small.shape, shape), np.empty(shape, np.float32)
+    work, found = growing(ready(small), small.shape), np.empty(shape, np.float32)
     for top in range(0, shape[0], rows):
         part = slice(top, min(top + rows, shape[0]))
         work(np.empty(0, np.float32), part, found[part])
@@ -85,7 +85,7 @@ def test_the_half_of_codes_is_that_of_their_light(shape, over):
 @pytest.mark.parametrize("rows", [5, 8, 200])
 def test_growing_into_codes_is_growing_and_encoding(shape, rows):
     small = 1.4 * noise(((shape[0] + 1) // 2, (shape[1] + 1) // 2, 3)) - np.float32(0.2)
-    work, codes, light = growing(ready(small), small.shape, shape), np.empty(shape, np.uint8), np.empty(shape, "f4")
+    work, codes, light = growing(ready(small), small.shape), np.empty(shape, np.uint8), np.empty(shape, "f4")
     for top in range(0, shape[0], rows):
         part = slice(top, min(top + rows, shape[0]))
         work.end(part, codes[part])

@@ -1,23 +1,16 @@
 """Means over the areas that the pixels of a smaller picture cover, row by row: down first, then across."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from degradations._compiled import compiled, inlined
 from degradations._contract import Light
+from degradations.kernels.codes import nearest
 
 Codes = NDArray[np.uint8]
 Places = NDArray[np.int64]
 
-_ZERO, _NEAREST = np.float32(0), np.float32(0xC00000)
-
-
-@inlined
-def code(mean: np.float32) -> Any:
-    """Return the nearest code to `mean`: adding 1.5 times 2^23 leaves no fraction; ties to even."""
-    return np.int32((mean + _NEAREST) - _NEAREST)
+_ZERO = np.float32(0)
 
 
 @inlined
@@ -37,7 +30,7 @@ def across(row: Light, places: Places, weights: Light, out: Codes) -> None:
             red += weight * row[at]
             green += weight * row[at + np.uint64(1)]
             blue += weight * row[at + np.uint64(2)]
-        out[3 * column], out[3 * column + 1], out[3 * column + 2] = code(red), code(green), code(blue)
+        out[3 * column], out[3 * column + 1], out[3 * column + 2] = nearest(red), nearest(green), nearest(blue)
 
 
 @compiled("void(u1[:, :, ::1], i8[:, ::1], f4[:, ::1], i8[:, ::1], f4[:, ::1], u1[:, :, ::1])")

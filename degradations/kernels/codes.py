@@ -9,9 +9,15 @@ from degradations._compiled import compiled, inlined
 from degradations._contract import Light
 
 _BLACK, _WHITE, _STEPS = np.float32(0), np.float32(1), np.float32(65535)
-_NEAREST = np.float32(0xC00000)  # 1.5 times 2^23: adding it leaves no fraction: rounds to the nearest, ties to even
+_NEAREST = np.float32(0xC00000)  # 1.5 times 2^23: a sum with it has no fraction
 _SPAN = 3 * 128  # values that are looked at together: whole vectors
 _LENGTH = 3 * 1365  # values at a time, so that their codes stay in the fastest cache
+
+
+@inlined
+def nearest(value: np.float32) -> np.float32:
+    """Return the whole number nearest to `value`, which is below 2^22; ties to even."""
+    return (value + _NEAREST) - _NEAREST
 
 
 @inlined
@@ -138,7 +144,7 @@ def curve(light: Light, tables: Light, out: Light) -> None:
         part, written = light[start : start + _LENGTH], out[start : start + _LENGTH]
         for value in range(part.size):
             tone = np.sqrt(clipped(part[value])) * np.float32(steps - 1)
-            codes[value] = np.uint32(np.int32((tone + _NEAREST) - _NEAREST)) + places[value]
+            codes[value] = np.uint32(np.int32(nearest(tone))) + places[value]
         for value in range(part.size):
             written[value] = flat[codes[value]]
 

@@ -5,8 +5,9 @@ import numpy as np
 from degradations._compiled import compiled
 from degradations._contract import Light
 from degradations.kernels._rows import between
+from degradations.kernels.codes import nearest
 
-_ZERO, _ONE, _NEAREST = np.float32(0), np.float32(1), np.float32(0xC00000)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 @compiled("void(f4[:, ::1], f4[:, ::1], f4[::1], f4, f4, f4, f4[:, ::1])")
@@ -20,8 +21,8 @@ def raw_noise(signal: Light, field: Light, rows: Light, shot: float, read: float
         for column in range(width):
             x = signal[row, column]
             raw = np.sqrt(max(x, _ZERO) * shot + read) * field[row, column] + x + rows[row]
-            if levels > _ZERO:  # to the nearest: adding it leaves no fraction
-                raw = ((raw * levels + _NEAREST) - _NEAREST) / levels
+            if levels > _ZERO:
+                raw = nearest(raw * levels) / levels
             out[row, column] = min(raw, _ONE) - x
 
 

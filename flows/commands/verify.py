@@ -8,6 +8,7 @@ from typing import Any
 from flows.console import Console
 from flows.dataset import Dataset, StoredPair
 from storage import samples
+from storage.errors import PairForgeError
 from storage.files import sha256_of
 from storage.records import PublishedFile
 from tasks.mixture import order
@@ -55,7 +56,11 @@ def _problem(path: Path, entry: PublishedFile) -> str:
 def _different(dataset: Dataset, chosen: Sequence[Chosen], console: Console) -> Iterator[str]:
     for number, (_, key, shard) in enumerate(chosen, start=1):
         console.progress(f"replaying {number} of {len(chosen)} pairs", final=number == len(chosen))
-        if problem := difference(dataset.stored(key, shard)):
+        try:
+            problem = difference(dataset.stored(key, shard))
+        except (PairForgeError, OSError, ValueError) as error:  # damaged files, or recipes of another version
+            problem = f"cannot be replayed: {error}"
+        if problem:
             yield f"{key}: {problem}"
 
 
