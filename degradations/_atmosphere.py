@@ -80,6 +80,16 @@ def relit(frame: Frame, light: tuple[float, float, float]) -> Light:
     return np.asarray(colour * np.clip(dimmed, 0, 1), dtype=np.float32)
 
 
+def glow(light: Light, strength: float) -> Light:
+    """Return the light of lamps around them, float32 (h, w, 3), reduced: near them much, far away a little."""
+    height, width = light.shape[:2]
+    small = cv2.resize(light, (-(-width // 8), -(-height // 8)), interpolation=cv2.INTER_AREA)
+    short = min(small.shape[:2])
+    near = cv2.GaussianBlur(small, (0, 0), max(0.5, 0.03 * short), borderType=cv2.BORDER_REPLICATE)
+    wide = cv2.GaussianBlur(small, (0, 0), max(0.5, 0.12 * short), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.addWeighted(near, 0.6 * strength, wide, 0.4 * strength, 0))
+
+
 def overlay_luminance(scene: Scene, name: str, *, flip: bool) -> Light | None:
     """Return the luminance, float32 (H, W) in [0, 1], of the pattern handed in for `name`, stretched to the image."""
     pattern = scene.overlays.get(name)

@@ -6,7 +6,8 @@ for dust. The air thins out with height, so that the path to the sky ends: s = (
 e over the horizon. Its density is uneven: log-normal fractal noise, and a pattern when one is handed in (RealRestorer,
 arXiv 2603.25502, blends patterns too); a path within one clump sees little of that, and one through many their mean, of
 which the spread falls as the root of their number (Taylor 1921, doi:10.1112/plms/s2-20.1.196). Some of what droplets
-scatter forward still arrives, blurred; the sensor's noise comes after the air. Ours: the airlight, a neutralised
+scatter forward still arrives, blurred; the sensor's noise comes after the air. By night the airlight is local: lamps
+light the air around them (Narasimhan and Nayar 2003, doi:10.1109/CVPR.2003.1211417). Ours: the airlight, a neutralised
 percentile of the far part; the offset of the inverse depth, drawn; the transmission per level, tuned on photographs.
 """
 
@@ -18,13 +19,13 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from degradations._atmosphere import SKY, airlight, layout, overlay_luminance, relit, soften
+from degradations._atmosphere import SKY, airlight, glow, is_night, layout, overlay_luminance, relit, soften
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
 from degradations._fields import fbm
 from degradations._light import linear
 from degradations._random import choice, gaussian_field, log_uniform, seed, uniform
 from degradations._severity import path, pixels
-from degradations._strips import ByRows, Work, widened
+from degradations._strips import ByRows, Work, enlarged, widened
 from storage.records import Scene
 
 Kind = Literal["fog", "haze", "dust", "smog"]
@@ -39,6 +40,8 @@ UNEVENNESS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 NOISE = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
 SCATTER = (0.5, 1.5, 2.5, 3.5, 4.5, 6.0)
 SKY_FAR = 12.0  # distance of the sky, in reaches
+AMBIENT = 0.35  # of a night's airlight; lamps do the rest
+GLOW = (1.5, 4.0)  # of the light around a place: lamps are clipped, and brighter than they look
 NOISE_TILE = 384
 
 
@@ -64,7 +67,7 @@ class Haze:
     cell: of the unevenness in pixels at 1024. stretch: of its cells, horizontally. density_seed: of the unevenness.
     pattern: weight of an overlay in the density, 0 to 1; flip: it, horizontally. airlight: linear RGB, 0 to 1. scatter:
     sigma of forward-scattered light in pixels at 1024, 0 to 6; forward: its share, 0 to 0.6. noise: standard
-    deviation at mid-grey in sRGB codes, 0 to 4; noise_seed: of the noise.
+    deviation at mid-grey in sRGB codes, 0 to 4; noise_seed: of the noise. glow: of lamps in the airlight, 0 by day.
     """
 
     kind: Kind
@@ -87,6 +90,7 @@ class Haze:
     forward: float
     noise: float
     noise_seed: int
+    glow: float
 
 
 def sample(rng: np.random.Generator, severity: float, scene: Scene, options: HazeOptions) -> Haze:
@@ -120,7 +124,9 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Haz
         forward=uniform(rng, *FORWARD[kind]),
         noise=path(severity, NOISE) * uniform(rng, 0.6, 1.0),
         noise_seed=seed(rng),
+        glow=0.0,
     )
+    haze = _at_night(rng, haze) if is_night(scene.image) else haze
     return _as_released(rng, severity, haze) if options.preset == "realrestorer" else haze
 
 
@@ -133,6 +139,7 @@ def _veil(frame: Frame, params: Haze, scene: Scene) -> Frame | Work:
     colour = np.tile(relit(frame, params.airlight), width)
     extinction = np.tile(np.array([(nm / 550) ** -params.exponent for nm in WAVELENGTH], np.float32), width)
     sigma = pixels(params.scatter, (height, width))
+    lamps = glow(linear(frame.degraded), params.glow) if params.glow else None
     is_soft = sigma >= 1 and params.forward > 0
     soft = widened(soften(linear(frame.degraded), sigma), width) if is_soft else None
 
@@ -141,7 +148,12 @@ def _veil(frame: Frame, params: Haze, scene: Scene) -> Frame | Work:
         if soft is not None:
             straight, light = light, np.empty_like(light)
             scattered_forward(straight, depth, soft, params.forward, rows.start, height, light)
-        through_air(light, depth, extinction, colour, out)
+        if lamps is None:
+            through_air(light, depth, extinction, colour, out)
+            return
+        around = enlarged(lamps, rows, (height, width))  # the airlight is brighter by that: A (1 - t) is linear in A
+        through_air(cv2.subtract(light, around), depth, extinction, colour, out)
+        cv2.add(out, around, dst=out)
 
     return see
 
@@ -225,6 +237,12 @@ def _tinted(colour: tuple[float, float, float], kind: Kind, strength: float) -> 
     return red, green, blue
 
 
+def _at_night(rng: np.random.Generator, haze: Haze) -> Haze:
+    """Return `haze` in the light of lamps: bright around them and dark away from them (Narasimhan and Nayar 2003)."""
+    red, green, blue = (AMBIENT * value for value in haze.airlight)
+    return replace(haze, airlight=(red, green, blue), glow=uniform(rng, *GLOW))
+
+
 def _as_released(rng: np.random.Generator, severity: float, haze: Haze) -> Haze:
     """RealRestorer's numbers (arXiv 2603.25502, released code) on distance, in linear light.
 
@@ -245,6 +263,7 @@ def _as_released(rng: np.random.Generator, severity: float, haze: Haze) -> Haze:
         airlight=(red, green, blue),
         scatter=0.0,
         noise=0.0,
+        glow=0.0,
     )
 
 

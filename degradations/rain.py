@@ -20,11 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._atmosphere import SKY, airlight, is_night, layout, overlay_luminance, relit
+from degradations._atmosphere import SKY, airlight, glow, is_night, layout, overlay_luminance, relit
 from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
 from degradations._drops import Glass, refracting
 from degradations._light import decode, linear
@@ -170,7 +169,7 @@ def _fall(frame: Frame, params: Rain, scene: Scene) -> Frame | Work:
     dry = widened(np.exp2(up * np.float32(-params.wetness)), width)
     environment = np.tile(relit(frame, params.environment), (1, width, 1))
     if params.glow:
-        environment = environment + widened(_glow(linear(frame.degraded), params.glow), width)
+        environment = environment + widened(glow(linear(frame.degraded), params.glow), width)
 
     def rain(light: Light, rows: slice, out: Light) -> None:
         wet(light, passing(rows), struck, peak, dry, environment, rows.start, height, out)
@@ -289,7 +288,7 @@ def _sight(params: Rain, scene: Scene) -> Sight:
     distances(depth, params.offset, SKY_FAR * params.reach, SKY, away)
     environment = np.tile(np.array(params.environment, np.float32), (*depth.shape, 1))
     if params.glow:
-        environment += _at(_glow(decode(scene.image), params.glow), at, shape)
+        environment += _at(glow(decode(scene.image), params.glow), at, shape)
     limits = np.array([_inverse_depth(z, params) for z in LAYERS], np.float32)
     return sight(
         scene.image[at],
@@ -333,16 +332,6 @@ def _splashing(params: Rain, scene: Scene, up: Light) -> tuple[NDArray[np.uint8]
         return np.zeros(scene.depth.shape, np.uint8), 0.0
     radius = pixels(params.splash_radius, scene.image.shape)
     return crowns(scene.depth, up, density=params.splashes, radius=radius, seed=params.event_seed)
-
-
-def _glow(light: Light, strength: float) -> Light:
-    """Return the light of lamps around them, float32 (h, w, 3), reduced: near them much, far away a little."""
-    height, width = light.shape[:2]
-    small = cv2.resize(light, (-(-width // 8), -(-height // 8)), interpolation=cv2.INTER_AREA)
-    short = min(small.shape[:2])
-    near = cv2.GaussianBlur(small, (0, 0), max(0.5, 0.03 * short), borderType=cv2.BORDER_REPLICATE)
-    wide = cv2.GaussianBlur(small, (0, 0), max(0.5, 0.12 * short), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.addWeighted(near, 0.6 * strength, wide, 0.4 * strength, 0))
 
 
 DEGRADATION = Degradation(

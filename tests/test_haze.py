@@ -151,6 +151,43 @@ def test_near_air_is_of_one_clump_and_that_of_the_sky_of_many() -> None:
     assert sky < 0.6 * between
 
 
+def night() -> Scene:
+    """Return a dark flat wall with one lamp, all of it equally far away."""
+    image = np.full((256, 256, 3), 20, np.uint8)
+    image[120:136, 56:72] = 255
+    return Scene(key="s", image=image, depth=np.full((256, 256), 0.4, np.float32))
+
+
+def test_night_air_is_bright_around_a_lamp_and_dark_away_from_it() -> None:
+    scene = night()
+    haze = drawn(0.8, scene, noise=0.0, scatter=0.0, unevenness=0.0)
+    light = luminance(veil(frame_of(scene), haze, scene).degraded)
+    assert light[128, 80] > 1.5 * light[128, 230]
+    assert light[128, 230] < 0.05
+
+
+def test_day_has_no_lamps_in_its_air() -> None:
+    assert drawn(0.8, scene_of()).glow == 0
+
+
+def test_light_of_lamps_in_night_air_is_as_dim_as_they_are() -> None:
+    scene = night()
+    haze = drawn(0.8, scene, noise=0.0, scatter=0.0)
+    lit = frame_of(scene)
+    dim = Frame(degraded=lit.degraded * np.float32(0.1), clean=lit.clean)
+    bright, dark = (veil(frame, haze, scene).degraded for frame in (lit, dim))
+    np.testing.assert_allclose(dark, 0.1 * bright, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_harm_grows_with_severity_by_night_too(seed: int) -> None:
+    scene = night()
+    images = [render_params(scene, [(HAZE, drawn(s / 5, scene, seed))]).degraded for s in range(6)]
+    harms = [float(np.square(image.astype(float) - scene.image).mean()) for image in images]
+    assert harms == sorted(harms)
+    assert harms[0] == 0
+
+
 def test_noise_is_as_strong_as_recorded_and_has_no_mean() -> None:
     grey = np.full((1024, 1024, 3), 118, np.uint8)
     scene = Scene(key="s", image=grey, depth=np.full((1024, 1024), 0.5, np.float32))
