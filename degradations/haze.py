@@ -38,6 +38,7 @@ WAVELENGTH = (610, 550, 465)  # nm, of the red, green and blue primaries
 TRANSMISSION = (0.9, 0.7, 0.52, 0.35, 0.19, 0.06)  # at the 95th percentile of the distance, by level
 UNEVENNESS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 NOISE = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
+LEFT = (0.1, 1.0)  # of it: haze is bright, and most real ones are smooth (EXPERIMENTS.md, Looked at)
 SCATTER = (0.5, 1.5, 2.5, 3.5, 4.5, 6.0)
 SKY_FAR = 12.0  # distance of the sky, in reaches
 AMBIENT = 0.35  # of a night's airlight; lamps do the rest
@@ -122,7 +123,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Haz
         airlight=_tinted(colour, kind, strength),
         scatter=path(severity, SCATTER) * uniform(rng, 0.5, 1.0),
         forward=uniform(rng, *FORWARD[kind]),
-        noise=path(severity, NOISE) * uniform(rng, 0.6, 1.0),
+        noise=path(severity, NOISE) * log_uniform(rng, *LEFT),
         noise_seed=seed(rng),
         glow=0.0,
     )

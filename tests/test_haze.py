@@ -188,6 +188,13 @@ def test_harm_grows_with_severity_by_night_too(seed: int) -> None:
     assert harms[0] == 0
 
 
+def test_most_haze_is_smooth_for_it_is_bright() -> None:
+    scene = scene_of()
+    left = [drawn(1.0, scene, seed).noise for seed in range(60)]
+    assert np.median(left) < 1.8
+    assert max(left) > 2.5
+
+
 def test_noise_is_as_strong_as_recorded_and_has_no_mean() -> None:
     grey = np.full((1024, 1024, 3), 118, np.uint8)
     scene = Scene(key="s", image=grey, depth=np.full((1024, 1024), 0.5, np.float32))
