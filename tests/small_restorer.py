@@ -48,3 +48,8 @@ def small_inputs(params, seed=1, batch=2):
     mask[1:, 3:] = False
     sigma = torch.linspace(0.25, 0.9, batch)
     return target, reference, sigma, prompt, mask, packing.positions(params, text=TEXT, rows=ROWS, columns=COLUMNS)
+
+
+def random(*shape, seed=0):
+    """Return normal float64 numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

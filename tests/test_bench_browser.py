@@ -10,7 +10,7 @@ import pytest
 from skimage import data
 
 from flows.__main__ import run
-from tests.test_evaluate import EMBEDDED, bench, save
+from tests.benches import EMBEDDED, bench, save
 
 pytestmark = pytest.mark.browser
 

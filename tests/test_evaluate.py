@@ -3,12 +3,9 @@
 import html
 import json
 import re
-import tomllib
-from pathlib import Path
 
 import cv2
 import numpy as np
-import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +14,7 @@ from skimage import data
 from filters._reference import psnr, ssim
 from flows.__main__ import run
 from flows.bench_page import PER_TASK, examples
-from flows.bench_settings import BenchSettings, GraderSettings, PictureSettings, RestoreSettings, read_bench
+from tests.benches import EMBEDDED, bench, photographs, picture, result, save
 from tests.small_dataset import HOSTILE, make_dataset
 from tests.vlm_server import Answer, graded, picture_in, prompt_in, said, serve
 from training.benchmark.published import realir_table
@@ -41,17 +38,6 @@ def alexnet(tmp_path_factory):
     return path
 
 
-def picture(level, shape=(48, 64)):
-    """Return a textured picture whose mean tells the fake grader its grade: 40 is 1, 200 is 5."""
-    texture = data.camera()[: shape[0], : shape[1], None].astype(float)
-    return np.clip(40 * level + 8 * np.sign(texture - np.median(texture)) * np.ones(3), 0, 255).astype(np.uint8)
-
-
-def save(path, image):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(image).save(path)
-
-
 def by_brightness(number, body):
     return graded(int(np.clip(round(picture_in(body).mean() / 40), 1, 5)))
 
@@ -69,21 +55,9 @@ def pictures(tmp_path):
     return tmp_path
 
 
-def bench(folder, text, **pictures):
-    places = {"degraded": "in", "restored": "out"} | pictures
-    lines = "\n".join(f"{side} = {json.dumps(place)}" for side, place in places.items() if place)
-    file = folder / "bench.toml"
-    file.write_text(f'output = "scores"\nname = "ours"\n{text[0]}\n[pictures]\n{lines}\n{text[1]}')
-    return str(file)
-
-
 def with_vlm(folder, url, alexnet, *, top="", more="", **pictures):
     tables = f'[grader]\nurl = "{url}"\n{more}\n[lpips]\nweights = "{alexnet}"\n'
     return bench(folder, (top, tables), **pictures)
-
-
-def result(folder):
-    return json.loads((folder / "scores/bench.json").read_text())
 
 
 def evaluated(folder, alexnet, replies=by_brightness, **options):
@@ -207,19 +181,6 @@ def test_json_is_the_whole_of_standard_output(pictures, alexnet, capsys):
     assert set(told["files"]) == {"json", "html"}
 
 
-EMBEDDED = ("", '[grader]\nkind = "embedded"\n')
-
-
-def photographs(folder, side=256):
-    """Write a clear and a noisy photograph as inputs, the clear one as both outputs."""
-    clear = data.astronaut()[:side, :side]
-    noisy = np.clip(clear + np.random.default_rng(0).normal(0, 45, clear.shape), 0, 255).astype(np.uint8)
-    save(folder / "in/noise/a.png", noisy)
-    save(folder / "in/noise/b.png", clear)
-    for name in "ab":
-        save(folder / f"out/noise/{name}.png", clear)
-
-
 def test_the_embedded_grader_needs_no_weights_and_is_named_as_such(tmp_path, capsys):
     photographs(tmp_path)
     assert run(["evaluate", "--alone", bench(tmp_path, EMBEDDED)]) == 0
@@ -319,34 +280,6 @@ def test_foundir_is_scored_by_subset_beside_what_others_published(tmp_path):
     assert found["published"]["FoundIR generalist"]["haze"] == [16.65, 0.781]
 
 
-@pytest.mark.parametrize(
-    ("text", "pictures", "told"),
-    [
-        (("", ""), {}, "no grader is named: set grader.url"),
-        (("", '[grader]\nurl = "http://127.0.0.1:1/v1"\n'), {}, "lpips.weights is not set"),
-        (("", '[grader]\nkid = "embedded"\n'), {}, "grader.kid is not a setting; did you mean kind?"),
-        (("seeed = 3", ""), {}, "seeed is not a setting; did you mean seed?"),
-        (("", ""), {"degraded": ""}, "needs pictures.degraded"),
-        (('protocol = "foundir"', ""), {}, "needs pictures.clean"),
-        (("", ""), {"restored": ""}, "name either pictures.restored"),
-        (EMBEDDED, {"restored": "nowhere"}, "nowhere is no folder"),
-        (EMBEDDED, {"restored": "empty"}, "empty holds no picture"),
-        (EMBEDDED, {"restored": "other"}, "it holds x, wanted are a"),
-        (EMBEDDED, {}, "nothing says what a is degraded by"),
-        (EMBEDDED, {"index": "gone.tsv"}, "gone.tsv cannot be read"),
-    ],
-)
-def test_a_mistake_ends_in_one_sentence_that_names_the_fix(text, pictures, told, tmp_path, capsys):
-    for place in ("in/a", "out/a", "other/x"):
-        save(tmp_path / f"{place}.png", picture(2))
-    (tmp_path / "empty").mkdir()
-    assert run(["evaluate", "--alone", bench(tmp_path, text, **pictures)]) == 2
-    err = capsys.readouterr().err
-    assert told in err
-    assert err.strip().splitlines()[-1].startswith("error: ")
-    assert "Traceback" not in err
-
-
 def test_a_dataset_is_no_place_for_restored_pictures(dataset, tmp_path, capsys):
     file = bench(tmp_path, ('protocol = "reference"', ""), degraded="", clean=str(dataset), restored=str(dataset))
     assert run(["evaluate", "--alone", file]) == 2
@@ -387,66 +320,3 @@ def test_the_page_stays_small_however_many_pictures_there_are():
     gains = [item.values["after"] - item.values["before"] for item in chosen]
     assert (gains[0], gains[-1]) == (4, 0)
     assert not any(item.reason for item in chosen)
-
-
-RUN = (Path(__file__).parents[1] / "deploy/runs/bench.toml").read_text()
-TABLES = {"": BenchSettings, "pictures": PictureSettings, "restore": RestoreSettings, "grader": GraderSettings}
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_the_run_in_version_control_says_every_key_and_its_default(table):
-    every = tomllib.loads(re.sub(r"^#([a-z_]+ = |\[)", r"\1", RUN, flags=re.MULTILINE))
-    said, fields = every.get(table, every), TABLES[table].model_fields
-    assert set(fields) <= set(said)
-    own = set(tomllib.loads(RUN).get(table, tomllib.loads(RUN)))
-    shown = {key for key, field in fields.items() if key not in own and not field.is_required()} - {"steps", "restore"}
-    assert {key: said[key] for key in shown} == {key: fields[key].default for key in shown}
-
-
-def test_the_run_in_version_control_is_read(tmp_path):
-    (tmp_path / "bench.toml").write_text(RUN)
-    assert read_bench(tmp_path / "bench.toml").pictures.degraded.endswith("data/RealIR-Bench")
-
-
-@pytest.fixture(scope="module")
-def restorer(tmp_path_factory):
-    """Write a small restorer whose weights are random, so that what it makes depends on the prompt."""
-    from tests.small_restorer import small_model
-    from training.network import params
-    from training.weights import checkpoints
-
-    file = tmp_path_factory.mktemp("restorer") / "tiny.safetensors"
-    checkpoints.save(small_model(params.tiny(), std=0.05), checkpoints.Target(path=file))
-    return file
-
-
-def restore_table(restorer, prompts):
-    return ("", f'[grader]\nkind = "embedded"\n[restore]\nweights = "{restorer}"\nprompts = "{prompts}"\n')
-
-
-def restored_files(folder):
-    return {file.relative_to(folder).as_posix(): file for file in sorted((folder / "scores/restored").rglob("*.png"))}
-
-
-def test_a_restorer_is_run_on_the_inputs_once_and_by_its_prompts(tmp_path, restorer, capsys):
-    photographs(tmp_path, side=72)
-    save(tmp_path / "in/haze/c.png", data.astronaut()[:64, :64])
-    (tmp_path / "in/haze/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert run(["evaluate", "--alone", bench(tmp_path, restore_table(restorer, "fixed"), restored="")]) == 0
-    first = restored_files(tmp_path)
-    assert len(first) == 3
-    assert [item["name"] for item in result(tmp_path)["unscored"]] == ["haze/broken"]
-    written = {name: file.stat().st_mtime_ns for name, file in first.items()}
-
-    assert run(["evaluate", "--alone", bench(tmp_path, restore_table(restorer, "fixed"), restored="")]) == 0
-    assert {name: file.stat().st_mtime_ns for name, file in restored_files(tmp_path).items()} == written
-
-    assert run(["evaluate", "--alone", bench(tmp_path, restore_table(restorer, "per_task"), restored="")]) == 0
-    other = [file for name, file in restored_files(tmp_path).items() if name not in first]
-    assert len(other) == 3
-    assert {file.read_bytes() for file in other}.isdisjoint(file.read_bytes() for file in first.values())
-
-
-def test_outputs_and_a_restorer_exclude_each_other(tmp_path, restorer, capsys):
-    assert run(["evaluate", "--alone", bench(tmp_path, restore_table(restorer, "fixed"))]) == 2
-    assert "name either pictures.restored" in capsys.readouterr().err

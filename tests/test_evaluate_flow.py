@@ -13,7 +13,7 @@ from flows.bench_result import evaluate_here, finished
 from flows.bench_settings import read_bench
 from storage.errors import LeaseError
 from storage.lease import Lease
-from tests.test_evaluate import EMBEDDED, bench, photographs, save
+from tests.benches import EMBEDDED, bench, photographs, save
 
 pytest.importorskip("torch", reason="torch is not installed: install PairForge's `models` extra")
 
