@@ -45,6 +45,9 @@ METERED = (1.0, 1.0, 1.0, 1.0, 0.75, 0.55)  # exposure left by a camera that see
 SHARPEST = (4.0, 3.5, 3.0, 2.0, 1.0, 0.0)  # px at 1024: radius of the disk, at best
 SPREAD = (4.0, 4.0, 4.0, 4.0, 3.0, 3.0)  # px at 1024: how much larger it may be
 _STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+CLIPPED = 0.97  # light of the least channel
+NEARLY, WHITE = 0.6, 0.9  # from which on, beside what is clipped, a rim is lit, and wholly
+RUNG = 24  # px at 1024: how far a JPEG rings, in a photograph that is enlarged to be mirrored
 _NOWHERE = 1e3  # a level that no field reaches
 _PANE = ((0.2, 0.8), (0.2, 0.8), (0.3, 1.1), (0.3, 1.1), (-0.1, 0.1))  # row, column, height, width, tilt
 GRID = 512  # pixels along the short side on which the reflection is made: half of 1024, it is rarely in focus
@@ -187,11 +190,11 @@ def strength(params: Reflection) -> float:
 def _view(params: Reflection, scene: Scene, grid: tuple[int, int], other: Light | None) -> Light:
     """Return the mirrored scene on `grid` at its own brightness: defocused, doubled and tinted."""
     light = other if other is not None else _second_scene(params, scene, grid)
-    light = cv2.resize(light, grid[::-1], interpolation=cv2.INTER_AREA).reshape(*grid, 3)
+    shrinks = light.shape[0] >= grid[0] and light.shape[1] >= grid[1]  # INTER_AREA enlarges to blocks
+    smoothly = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    light = cv2.resize(light, grid[::-1], interpolation=smoothly).reshape(*grid, 3)
     if params.highlights > 0 and "reflection" in scene.overlays:  # a made-up view knows its lamps
-        least = cv2.min(cv2.min(*(cv2.extractChannel(light, k) for k in (0, 1))), cv2.extractChannel(light, 2))
-        over = np.clip((least - np.float32(0.97)) / np.float32(0.03), 0, 1) ** 2  # `light.min(axis=2)` takes 10 ms
-        light = light + np.float32(params.highlights) * over[..., None]  # all channels alike: skies would turn violet
+        light = _expanded(light, params.highlights)
     light = defocus(light, params.defocus * min(grid) / 1024)
     return np.asarray(cv2.transform(_doubled(light, params), np.diag(params.tint)), dtype=np.float32)
 
@@ -201,6 +204,20 @@ def _doubled(light: Light, params: Reflection) -> Light:
     ratio = ghost_ratio(params.incidence)
     distance = params.ghost * min(light.shape[:2]) / 1024
     right, down = distance * math.cos(params.ghost_angle), distance * math.sin(params.ghost_angle)
+def _expanded(light: Light, highlights: float) -> Light:
+    """Return `light` with its clipped parts brighter by `highlights`, and what is nearly white beside them by less.
+
+    Where a JPEG has rung, codes just below white lie scattered along the rim of a white wall. Taken as they are they
+    leave it nicked, and nothing hides that where a reflection is sharp.
+    """
+    least = cv2.min(cv2.min(*(cv2.extractChannel(light, k) for k in (0, 1))), cv2.extractChannel(light, 2))
+    reach = round(RUNG * min(light.shape[:2]) / 2048)  # `light.min(axis=2)` takes 10 ms
+    near = cv2.dilate((least > np.float32(CLIPPED)).astype(np.float32), np.ones((4 * reach + 1,) * 2, np.uint8))
+    near = cv2.blur(near, (2 * reach + 1,) * 2, borderType=cv2.BORDER_REPLICATE)
+    near *= np.clip((least - np.float32(NEARLY)) * np.float32(1 / (WHITE - NEARLY)), 0, 1) * np.float32(highlights)
+    return np.asarray(light + near[..., None])  # all channels alike: skies would turn violet
+
+
     move = np.array([[1, 0, right], [0, 1, down]], np.float32)
     moved = cv2.warpAffine(light, move, light.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(cv2.addWeighted(light, 1 / (1 + ratio), moved.reshape(light.shape), ratio / (1 + ratio), 0))

@@ -276,3 +276,24 @@ def test_segments_reflect_as_wholes() -> None:
     )
     steps = np.abs(np.diff(added, axis=1))[:, 1:-1].max(axis=0)
     assert 118 <= steps.argmax() <= 136
+def test_a_small_photograph_is_enlarged_smoothly() -> None:
+    ramp = np.broadcast_to(np.linspace(20, 230, 40).astype(np.uint8)[None, :, None], (40, 40, 3))
+    scene = scene_of(flat(0, (512, 512)), np.ascontiguousarray(ramp))
+    added = seen_through(everywhere(2, gain=2.0, ghost=0.0), scene).degraded[256, 60:450, 1]
+    steps = np.diff(added)
+    assert steps.max() < 4 * np.median(steps)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rim_of_a_clipped_wall_is_not_nicked_where_a_jpeg_has_rung(seed: int) -> None:
+    overlay = flat(40, (512, 512))
+    overlay[:, 200:] = 255
+    rung = np.random.default_rng(seed).integers(244, 256, (64, 1), dtype=np.uint8)
+    overlay[:, 200:208] = np.repeat(rung, 8, axis=0)[..., None]
+    params = everywhere(seed, gain=2.0, ghost=0.0, highlights=6.0)
+    added = seen_through(params, scene_of(flat(0, (512, 512)), overlay)).degraded[..., 1]
+    rim = added[:, 202:206]
+    assert rim.min() > 0.7 * rim.max()
+    assert added[:, :190].max() < 0.01 * added.max()
+
+
