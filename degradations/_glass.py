@@ -45,6 +45,17 @@ def weight(params: Any, field: Light) -> Light:
     return np.asarray(1 / (1 + np.exp(-slope)), dtype=np.float32)
 
 
+def gains(params: Any, field: Light) -> Light:
+    """Return the gain of the mirrored world, float32: from `params.faint`, which it has all over, to `params.gain`.
+
+    params: a Reflection. field: as `weight_field` returns it.
+    """
+    shown = weight(params, field)
+    shown *= np.float32(params.gain - params.faint)
+    shown += np.float32(params.faint)
+    return shown
+
+
 def weight_field(params: Any, behind: Light, mirrored: Light, segments: Any, *, short: int = GRID) -> Light:
     """Return the field, float32 (h, w) of scale about 1, above whose level `params.cover` the reflection shows.
 

@@ -1,9 +1,10 @@
 """Reflection: a pane of glass mirrors a second scene over the one behind it.
 
-    I = e (tau(theta) T + F(theta) g W (R * disk * (delta + rho delta_d)) / (1 + rho))
+    I = e (tau(theta) T + F(theta) g (R * disk * (delta + rho delta_d)) / (1 + rho)),    g = f + (g1 - f) W
 
 in linear light: T is the scene behind the glass, R the mirrored one, out of focus and doubled by the
-second surface of the glass, g how much brighter its world is, W where the reflection shows, tau and F the Fresnel
+second surface of the glass, g how much brighter its world is: f all over the pane, since glass mirrors everywhere and
+only its bright parts are seen, g1 where W says that the brighter part of that world lies. tau and F are the Fresnel
 transmission and reflection of both surfaces (n = 1.5). The camera exposes for all the light: it makes up for what the
 glass takes, e = 1 / tau, so that the clean image is the photograph itself, and for less where the reflection is strong
 and would burn it out (METERED). The clean side is e tau T, what the same exposure shows without the reflection, as
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from degradations._area import PROXY, brightening, coarse, dimming, reduced
 from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
 from degradations._disk import defocus
-from degradations._glass import FEATURES, HIDDEN, ghost_ratio, surface, transmission, weight, weight_field
+from degradations._glass import FEATURES, HIDDEN, gains, ghost_ratio, surface, transmission, weight, weight_field
 from degradations._interior import interior
 from degradations._light import decode, encode, linear, luminance
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
@@ -44,10 +45,11 @@ OPACITY = (0.12, 0.2, 0.3, 0.42, 0.55, 0.72)  # largest weight of the second sce
 METERED = (1.0, 1.0, 1.0, 1.0, 0.75, 0.55)  # exposure left by a camera that sees the reflection, too
 SHARPEST = (4.0, 3.5, 3.0, 2.0, 1.0, 0.0)  # px at 1024: radius of the disk, at best
 SPREAD = (4.0, 4.0, 4.0, 4.0, 3.0, 3.0)  # px at 1024: how much larger it may be
-_STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CLIPPED = 0.97  # light of the least channel
 NEARLY, WHITE = 0.6, 0.9  # from which on, beside what is clipped, a rim is lit, and wholly
 RUNG = 24  # px at 1024: how far a JPEG rings, in a photograph that is enlarged to be mirrored
+EVERYWHERE = (0.3, 0.8)  # share of the touched area that a pane touches with what it mirrors all over, faintly
+_STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _NOWHERE = 1e3  # a level that no field reaches
 _PANE = ((0.2, 0.8), (0.2, 0.8), (0.3, 1.1), (0.3, 1.1), (-0.1, 0.1))  # row, column, height, width, tilt
 GRID = 512  # pixels along the short side on which the reflection is made: half of 1024, it is rarely in focus
@@ -69,7 +71,8 @@ class ReflectionOptions(Options, frozen=True):
 class Reflection:
     """A pane and what it mirrors.
 
-    gain: how much brighter the mirrored world is, 0 none, about 1 to 20 (network_like: its largest weight, 0 to 1).
+    gain: how much brighter the mirrored world is, 0 none, about 1 to 20 (network_like: its largest weight, 0 to 1);
+    faint: where it is dimmest, 0 to gain.
     incidence: degrees, 0 to 60. exposure: of the camera, 1 / transmission when it makes up for the glass, less where
     the reflection is strong.
 
@@ -84,6 +87,7 @@ class Reflection:
     """
 
     gain: float
+    faint: float
     incidence: float
     exposure: float
     weight: Weight
@@ -111,12 +115,13 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Ref
     The extent is found level by level, so that it never shrinks: where a brighter reflection would reach its area with
     less of the pane, it stays as bright as that area allows.
     """
-    drawn, sharpness = _draw(rng, scene, options)
+    drawn, sharpness, everywhere = _draw(rng, scene, options)
     small, other = _proxies(drawn, scene)
     params, meters = drawn, options.auto_exposure and drawn.weight != "network_like"
     for at in (*(step for step in _STEPS if step < severity), max(severity, FADE)):
         exposure = drawn.exposure * (path(at, METERED) if meters else 1)
-        params = _solved(replace(_focused(params, at, sharpness), exposure=exposure), at, scene, small, other)
+        focused = replace(_focused(params, at, sharpness), exposure=exposure)
+        params = _solved(focused, at, everywhere, scene, small, other)
     return _faded(params, severity)
 
 
@@ -155,7 +160,7 @@ def _reflecting(params: Reflection, scene: Scene, behind: NDArray[Any], other: L
     """Return the work that adds the reflection to what is `behind` the glass."""
     shape = (behind.shape[0], behind.shape[1])
     layer, share = _layer(params, scene, behind, other)
-    hidden = np.float32(params.gain) * share if params.weight == "network_like" else None
+    hidden = share if params.weight == "network_like" else None
 
     def reflect(light: Light, rows: slice, out: Light) -> None:
         mirrored = enlarged(layer, rows, shape).reshape(light.shape)
@@ -170,13 +175,13 @@ def _reflecting(params: Reflection, scene: Scene, behind: NDArray[Any], other: L
 
 
 def _layer(params: Reflection, scene: Scene, behind: NDArray[Any], other: Light | None) -> tuple[Light, Light]:
-    """Return the light that the pane adds, float32 (h, w, 3), and the weight (h, w), on a grid of GRID pixels."""
+    """Return the light that the pane adds, float32 (h, w, 3), and its gain (h, w), on a grid of GRID pixels."""
     grid = coarse(behind.shape, GRID)
     view = _view(params, scene, grid, other)
     compared = linear(behind) if params.weight == "network_like" else behind
     field = weight_field(params, compared, view, scene.segments)
-    share = cv2.resize(weight(params, field), grid[::-1], interpolation=cv2.INTER_LINEAR).reshape(grid)
-    shown = cv2.cvtColor(share * np.float32(params.gain * strength(params)), cv2.COLOR_GRAY2RGB)
+    share = cv2.resize(gains(params, field), grid[::-1], interpolation=cv2.INTER_LINEAR).reshape(grid)
+    shown = cv2.cvtColor(share * np.float32(strength(params)), cv2.COLOR_GRAY2RGB)
     return np.asarray(cv2.multiply(view, shown)), share
 
 
@@ -199,11 +204,6 @@ def _view(params: Reflection, scene: Scene, grid: tuple[int, int], other: Light 
     return np.asarray(cv2.transform(_doubled(light, params), np.diag(params.tint)), dtype=np.float32)
 
 
-def _doubled(light: Light, params: Reflection) -> Light:
-    """Return (light + ratio * shifted light) / (1 + ratio): the second surface mirrors a little further on."""
-    ratio = ghost_ratio(params.incidence)
-    distance = params.ghost * min(light.shape[:2]) / 1024
-    right, down = distance * math.cos(params.ghost_angle), distance * math.sin(params.ghost_angle)
 def _expanded(light: Light, highlights: float) -> Light:
     """Return `light` with its clipped parts brighter by `highlights`, and what is nearly white beside them by less.
 
@@ -218,6 +218,11 @@ def _expanded(light: Light, highlights: float) -> Light:
     return np.asarray(light + near[..., None])  # all channels alike: skies would turn violet
 
 
+def _doubled(light: Light, params: Reflection) -> Light:
+    """Return (light + ratio * shifted light) / (1 + ratio): the second surface mirrors a little further on."""
+    ratio = ghost_ratio(params.incidence)
+    distance = params.ghost * min(light.shape[:2]) / 1024
+    right, down = distance * math.cos(params.ghost_angle), distance * math.sin(params.ghost_angle)
     move = np.array([[1, 0, right], [0, 1, down]], np.float32)
     moved = cv2.warpAffine(light, move, light.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(cv2.addWeighted(light, 1 / (1 + ratio), moved.reshape(light.shape), ratio / (1 + ratio), 0))
@@ -251,8 +256,8 @@ def _reduced_light(light: Light) -> Light:
 # Drawing.
 
 
-def _draw(rng: np.random.Generator, scene: Scene, options: ReflectionOptions) -> tuple[Reflection, float]:
-    """Draw what does not depend on severity; returns the pane and where in the range of sharpness it lies."""
+def _draw(rng: np.random.Generator, scene: Scene, options: ReflectionOptions) -> tuple[Reflection, float, float]:
+    """Draw what does not depend on severity: the pane, where in the range of sharpness it lies, and EVERYWHERE."""
     swapped = chance(rng, options.swap_share) and _large_enough(scene)
     kinds: tuple[Weight, ...] = ("window", "fbm", "segments", "network_like")
     usable = scene.segments is not None and not swapped
@@ -262,6 +267,7 @@ def _draw(rng: np.random.Generator, scene: Scene, options: ReflectionOptions) ->
     incidence = uniform(rng, 0, 60)
     nuisance = Reflection(
         gain=0.0,
+        faint=0.0,
         incidence=incidence,
         exposure=1 / transmission(incidence) if options.auto_exposure and kind != "network_like" else 1.0,
         weight=kind,
@@ -282,7 +288,7 @@ def _draw(rng: np.random.Generator, scene: Scene, options: ReflectionOptions) ->
         interior_seed=seed(rng),
         swapped=swapped,
     )
-    return nuisance, uniform(rng, 0, 1)
+    return nuisance, uniform(rng, 0, 1), uniform(rng, *EVERYWHERE)
 
 
 def _large_enough(scene: Scene) -> bool:
@@ -304,10 +310,11 @@ def _focused(params: Reflection, at: float, sharpness: float) -> Reflection:
     return replace(params, defocus=path(at, SHARPEST) + sharpness * path(at, SPREAD))
 
 
-def _solved(params: Reflection, at: float, scene: Scene, small: Image, other: Light) -> Reflection:
-    """Return the pane with the gain of severity `at`, and the extent at which it touches the area of the level.
+def _solved(params: Reflection, at: float, everywhere: float, scene: Scene, small: Image, other: Light) -> Reflection:
+    """Return the pane with the gains of severity `at`, and the extent at which it touches the area of the level.
 
-    params.cover is the extent at a lower severity.
+    params.cover is the extent at a lower severity. everywhere: share of the area that is touched by what is mirrored
+    all over.
     """
     behind, share = decode(small) * np.float32(_through(params)), path(at, AREA)
     view = _view(params, scene, (small.shape[0], small.shape[1]), other)
@@ -318,13 +325,26 @@ def _solved(params: Reflection, at: float, scene: Scene, small: Image, other: Li
     limit = np.where(change > 0, brightening(seen), dimming(seen))
     needed = (limit / np.maximum(np.abs(change), 1e-6)).min(axis=2)  # of gain * weight, for a visible change
     gain = _brightness(params, at, behind, layer, needed)
-    odds = np.clip(needed / gain, 1e-6, 1)
+    faint = _faint(params, gain, needed, everywhere * share)
+    odds = np.clip((needed - faint) / max(gain - faint, 1e-6), 1e-6, 1)
     level = np.where(odds < 1, field - params.softness * np.log(odds / np.maximum(1 - odds, 1e-6)), -np.inf)
+    level = np.where(needed > faint, level, _NOWHERE)
     cover = max(float(np.quantile(level, 1 - share, method="higher")), float(field.min()) - 6 * params.softness)
     if cover > params.cover:
-        shown = needed / weight(params, field)
-        return replace(params, gain=min(gain, float(np.quantile(shown, share, method="lower"))))
-    return replace(params, gain=gain, cover=cover)
+        shown = weight(params, field)
+        reached = float(np.quantile((needed - np.float32(faint) * (1 - shown)) / shown, share, method="lower"))
+        return replace(params, gain=max(min(gain, reached), faint), faint=faint)
+    return replace(params, gain=gain, faint=faint, cover=cover)
+
+
+def _faint(params: Reflection, gain: float, needed: Light, share: float) -> float:
+    """Return the gain with which `share` of the picture is touched all over the pane, at least as at a lower severity.
+
+    None in the network-like mix, whose trained weights leave parts of the picture alone.
+    """
+    if params.weight == "network_like":
+        return 0.0
+    return min(max(params.faint, float(np.quantile(needed, share, method="lower"))), gain)
 
 
 def _brightness(params: Reflection, at: float, behind: Light, layer: Light, needed: Light) -> float:
@@ -343,11 +363,12 @@ def _brightness(params: Reflection, at: float, behind: Light, layer: Light, need
 def _faded(params: Reflection, severity: float) -> Reflection:
     """Return the pane with its strength going to none, glass included, below severity FADE; no pane at 0."""
     fade = min(1.0, severity / FADE)
-    params = replace(params, swapped=params.swapped and severity > 0)
+    swapped = params.swapped and severity > 0
+    params = replace(params, swapped=swapped, gain=params.gain * fade, faint=params.faint * fade)
     if params.weight == "network_like":
-        return replace(params, gain=params.gain * fade)
+        return params
     clear = 1 / transmission(params.incidence)
-    return replace(params, gain=params.gain * fade, exposure=clear + fade * (params.exposure - clear))
+    return replace(params, exposure=clear + fade * (params.exposure - clear))
 
 
 DEGRADATION = Degradation(

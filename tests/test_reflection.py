@@ -142,8 +142,29 @@ def test_second_surface_doubles_the_scene_at_the_recorded_distance(distance: flo
 @pytest.mark.parametrize("seed", range(3))
 def test_reflection_is_linear_in_the_gain(seed: int) -> None:
     scene = scene_of(photograph(), photograph(seed=5))
-    once, twice = (seen_through(drawn(seed, weight="fbm", gain=gain), scene) for gain in (2.0, 4.0))
+    once, twice = (seen_through(drawn(seed, weight="fbm", gain=gain, faint=gain / 8), scene) for gain in (2.0, 4.0))
     np.testing.assert_allclose(twice.degraded - twice.clean, 2 * (once.degraded - once.clean), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["window", "fbm"])
+@pytest.mark.parametrize("severity", [0.15, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_glass_mirrors_everywhere_though_faintly(kind: Any, severity: float, seed: int) -> None:
+    """No pane stops mirroring in its midst: of an even world it shows something all over."""
+    scene = scene_of(photograph(seed=seed), flat(180, (192, 256)))
+    params = sample(generator(seed), severity, scene, ReflectionOptions(weight=kind, swap_share=0))
+    frame = seen_through(params, scene)
+    added = frame.degraded - frame.clean
+    assert added.min() > 0.05 * added.max()
+    assert added.max() > 1.2 * added.min()
+
+
+def test_what_is_mirrored_faintly_grows_with_severity() -> None:
+    scene = scene_of(photograph(), photograph(seed=9))
+    found = [drawn(4, severity, scene, weight="fbm").faint for severity in np.linspace(0, 1, 12)]
+    assert found[0] == 0
+    assert found == sorted(found)
+    assert found[-1] > 0
 
 
 def test_swapping_the_roles_is_swapping_the_photographs() -> None:
@@ -261,21 +282,6 @@ def test_mirrored_photograph_keeps_its_aspect() -> None:
     assert len(rows) == pytest.approx(120 * 256 / 300, abs=3)
 
 
-def test_segments_reflect_as_wholes() -> None:
-    segments = np.zeros((192, 256), np.uint8)
-    segments[:, 128:] = 1
-    scene = scene_of(flat(60, (192, 256)), flat(200, (192, 256)), segments=segments)
-    params = drawn(5, 0.5, scene, weight="segments", softness=0.05, gain=4.0)
-    added = np.stack(
-        [
-            (seen_through(dataclasses.replace(params, cover=level), scene).degraded - decode(scene.image)).mean(
-                axis=(0, 2)
-            )
-            for level in np.linspace(-1.5, 1.5, 9)
-        ]
-    )
-    steps = np.abs(np.diff(added, axis=1))[:, 1:-1].max(axis=0)
-    assert 118 <= steps.argmax() <= 136
 def test_a_small_photograph_is_enlarged_smoothly() -> None:
     ramp = np.broadcast_to(np.linspace(20, 230, 40).astype(np.uint8)[None, :, None], (40, 40, 3))
     scene = scene_of(flat(0, (512, 512)), np.ascontiguousarray(ramp))
@@ -297,3 +303,18 @@ def test_the_rim_of_a_clipped_wall_is_not_nicked_where_a_jpeg_has_rung(seed: int
     assert added[:, :190].max() < 0.01 * added.max()
 
 
+def test_segments_reflect_as_wholes() -> None:
+    segments = np.zeros((192, 256), np.uint8)
+    segments[:, 128:] = 1
+    scene = scene_of(flat(60, (192, 256)), flat(200, (192, 256)), segments=segments)
+    params = drawn(5, 0.5, scene, weight="segments", softness=0.05, gain=4.0)
+    added = np.stack(
+        [
+            (seen_through(dataclasses.replace(params, cover=level), scene).degraded - decode(scene.image)).mean(
+                axis=(0, 2)
+            )
+            for level in np.linspace(-1.5, 1.5, 9)
+        ]
+    )
+    steps = np.abs(np.diff(added, axis=1))[:, 1:-1].max(axis=0)
+    assert 118 <= steps.argmax() <= 136
