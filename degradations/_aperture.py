@@ -83,7 +83,8 @@ def _soil(opening: Image, aperture: Aperture, reach: float) -> None:
 def star(aperture: Aperture) -> Light:
     """Return the diffraction pattern of green light over angle and log radius, float32 (ANGLES, RADII), mean about 1.
 
-    Row: angle from 0 to 2 pi. Column: log radius from NEAR to FAR. Only the contrast between directions is kept, the
+    Row: angle from 0 to 2 pi; whatever the pupil, half a turn further on it is the same, as the spectrum of what is
+    real. Column: log radius from NEAR to FAR. Only the contrast between directions is kept, the
     fall with the radius is that of the lens (scatter), not of the pupil. Other colours are moved along the radius.
     """
     half = cv2.remap(_spectrum(pupil(aperture)), *_polar_maps(), cv2.INTER_LINEAR)
@@ -93,7 +94,16 @@ def star(aperture: Aperture) -> Light:
     half = cv2.blur(half, (_BAND, 1), borderType=cv2.BORDER_REPLICATE)
     half /= half.mean(axis=0)
     quarter = ANGLES // 4  # the half turn begins at -pi / 2
-    return np.concatenate((half[quarter:], half, half[:quarter])) * _lobes(aperture)[:, None]
+    return np.concatenate((half[quarter:], half, half[:quarter]))
+
+
+def lobes(aperture: Aperture) -> Light:
+    """Return the uneven spread of the glare over the angle, float32 (ANGLES,), mean 1: no lens is clean all round."""
+    heights = uniform_field((1, _LOBES), aperture.seed, stream=2)
+    columns = np.arange(ANGLES, dtype=np.float32)[None, :] * np.float32(_LOBES / ANGLES)
+    smooth = cv2.remap(heights, columns, np.zeros_like(columns), cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
+    spread = np.exp(np.float32(2.5) * smooth[0])
+    return np.asarray(spread / spread.mean(), dtype=np.float32)
 
 
 @cache
@@ -117,12 +127,3 @@ def _smear(aperture: Aperture) -> Light:
     tilt, width = uniform_field((2,), aperture.seed, stream=1)
     distance = np.abs(np.sin(np.arange(ANGLES // 2) * (2 * math.pi / ANGLES) - math.pi * float(tilt)))
     return np.asarray(12 * np.exp(-((distance / (0.02 + 0.1 * float(width))) ** 2)), dtype=np.float32)
-
-
-def _lobes(aperture: Aperture) -> Light:
-    """Return the uneven spread of the glare over the angle, float32 (ANGLES,), mean 1: no lens is clean all round."""
-    heights = uniform_field((1, _LOBES), aperture.seed, stream=2)
-    columns = np.arange(ANGLES, dtype=np.float32)[None, :] * np.float32(_LOBES / ANGLES)
-    smooth = cv2.remap(heights, columns, np.zeros_like(columns), cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
-    spread = np.exp(np.float32(2.5) * smooth[0])
-    return np.asarray(spread / spread.mean(), dtype=np.float32)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from degradations._aperture import ANGLES, FAR, NEAR, RADII, STEP, WAVELENGTHS, Aperture, outline, star
+from degradations._aperture import ANGLES, FAR, NEAR, RADII, STEP, WAVELENGTHS, Aperture, lobes, outline, star
 from degradations._area import coarse
 from degradations._contract import Light
 from degradations._fields import lattice
@@ -71,14 +71,16 @@ def stray_light(params: Any, shape: tuple[int, int], visible: tuple[float, ...],
 def rays(params: Any) -> Light:
     """Return glare, star and halo over angle and log radius, float32 (ANGLES + 1, RADII, 3); the last row is the first.
 
-    The glare r^-a e^-dr and its shimmer are neutral, so that far glare has the colour of its source.
+    The glare r^-a e^-dr and its shimmer are neutral, so that far glare has the colour of its source. Only glare, which
+    dirt and coatings scatter, lies more to one side than to the other.
     """
-    contrast = star(aperture_of(params))
+    aperture = aperture_of(params)
+    contrast = star(aperture)
     glare = (_RADII + np.float32(params.core)) ** np.float32(-params.falloff) * np.exp(
         np.float32(-params.decay) * _RADII
     )
     rough = np.float32(params.shimmer) * glare
-    neutral = np.minimum(contrast, 4) * rough + (glare - rough)
+    neutral = np.minimum(contrast * lobes(aperture)[:, None], 4) * rough + (glare - rough)
     peaks = _peaks(params, contrast)
     texture = np.empty((ANGLES + 1, RADII, 3), np.float32)
     for channel, wavelength in enumerate(WAVELENGTHS):

@@ -159,6 +159,19 @@ def test_lamps_are_put_in_where_it_is_bright_in_the_upper_part() -> None:
     assert (columns > 0.45).mean() > 0.9
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_star_of_any_opening_is_its_own_image_turned_by_half(seed: int) -> None:
+    """The spectrum of what is real is symmetric (Goodman): five blades make ten streaks, as long as those opposite."""
+    params = drawn(
+        seed, source="inserted", sources=((0.5, 0.5, 1, 1, 1),), streaks=2.0, dust=30, ghosts=(), grease=0, anamorphic=0
+    )
+    with_star, without = (
+        stray_light(dataclasses.replace(params, streaks=streaks), (256, 256), (1.0,)) for streaks in (2.0, 0.0)
+    )
+    star = with_star - without
+    np.testing.assert_allclose(star, star[::-1, ::-1], atol=0.01 * star.max())
+
+
 @pytest.mark.parametrize("source", ["highlight", "off_frame"])
 def test_source_of_the_photograph_or_off_the_frame_leaves_the_clean_image_alone(source: Any) -> None:
     scene = scene_of(photograph())
