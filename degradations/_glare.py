@@ -148,8 +148,8 @@ def _look_up(texture: Light, down: Light, across: Light, params: Any) -> Light:
 def _grease(params: Any, grid: tuple[int, int]) -> Light:
     """Return how unevenly a film on the front lens, far out of focus, scatters: float32 (h, w), about 1."""
     small = coarse(grid, _SMOOTH)
-    film = lattice(small, params.grease_seed, cell=260) + np.float32(0.6) * lattice(
-        small, params.grease_seed, cell=90, stream=1
+    film = lattice(small, params.grease_seed, cell=480) + np.float32(0.6) * lattice(
+        small, params.grease_seed, cell=240, stream=1
     )
     film = cv2.resize(film, grid[::-1], interpolation=cv2.INTER_LINEAR).reshape(grid)
     film = film[:: -1 if params.flip_rows else 1, :: -1 if params.flip_columns else 1]

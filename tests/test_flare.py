@@ -172,6 +172,16 @@ def test_the_star_of_any_opening_is_its_own_image_turned_by_half(seed: int) -> N
     np.testing.assert_allclose(star, star[::-1, ::-1], atol=0.01 * star.max())
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_film_on_the_lens_is_far_out_of_focus(seed: int) -> None:
+    """Its light changes over the width of the picture, hardly within a sixteenth: no smoke hangs before the scene."""
+    params = drawn(seed, source="off_frame", sources=((0.5, -40.0, 1, 1, 1),), veil=0.5, ghosts=(), grease=0.65)
+    field = np.log(stray_light(params, (256, 256), (1.0,))[..., 1])
+    detail = field - cv2.GaussianBlur(field, (0, 0), 16)
+    assert field.std() > 0.3
+    assert detail.std() < 0.15
+
+
 @pytest.mark.parametrize("source", ["highlight", "off_frame"])
 def test_source_of_the_photograph_or_off_the_frame_leaves_the_clean_image_alone(source: Any) -> None:
     scene = scene_of(photograph())
