@@ -31,7 +31,8 @@ from storage.records import Image, Scene
 AREA = (0.02, 0.10, 0.20, 0.50, 0.80, 0.97)  # share of visibly changed pixels at the borders of the levels
 FLOOR = (0.0, 0.0, 0.0, 0.0, 0.0, 0.08)  # median of the added light: extreme flare is strong in the dark, too
 CAP = (0.03, 0.08, 0.12, 0.2, 0.3, 0.4)  # mean of the added light, where a white picture cannot change
-_PLACES, _CELLS = 12, 16  # drawn for an inserted lamp, of which it takes one; a side of the copy they are judged on
+_PLACES, _CELLS = 12, 32  # drawn for an inserted lamp, of which it takes one; a side of the copy they are judged on
+_NIGHT, _LIT = 0.05, 0.15  # mean luminance below which it is night, and that of a place where then a lamp can be
 Kind = Literal["highlight", "inserted", "off_frame", "pattern"]
 _KINDS: tuple[Kind, ...] = ("highlight", "inserted", "off_frame")
 _LAMPS = ((1.0, 0.58, 0.25), (1.0, 0.74, 0.5), (1.0, 0.9, 0.78), (1.0, 0.97, 0.93), (0.82, 0.9, 1.0), (1.0, 0.66, 0.12))
@@ -190,8 +191,11 @@ def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flar
     pattern = chance(rng, options.pattern_share) and "flare" in scene.overlays
     found = _highlights(scene.image)
     kind = choice(rng, _KINDS, (0.5 if found else 0.0, 0.3, 0.25))
-    inserted = (*_place(rng, scene.image), *_colour(rng))
+    place, stands = _place(rng, scene.image)
+    inserted = (*place, *_colour(rng))
     outside = (*_outside(rng), *_colour(rng))
+    if kind == "inserted" and not stands:
+        kind = "off_frame"
     sources = {"highlight": found, "inserted": (inserted,), "off_frame": (outside,), "pattern": ()}[kind]
     return Flare(
         gain=0.0,
@@ -226,12 +230,25 @@ def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flar
     )
 
 
-def _place(rng: np.random.Generator, image: Image) -> tuple[float, float]:
-    """Draw where a lamp is put in: above and where it is bright, as the sun stands in a sky, a lamp near its light."""
+def _place(rng: np.random.Generator, image: Image) -> tuple[tuple[float, float], bool]:
+    """Draw where a lamp is put in, and whether one can stand there.
+
+    By day it is the sun, and the sun stands in the sky; at night a lamp hangs where it is lit. Elsewhere it would stand
+    in front of a house, on a table or in a face.
+    """
     places = tuple((uniform(rng, 0.04, 0.6), uniform(rng, 0.04, 0.96)) for _ in range(_PLACES))
-    light = cv2.GaussianBlur(luminance(decode(reduced(image, (_CELLS, _CELLS)))), (0, 0), 1)
-    weights = tuple(float(light[int(row * _CELLS), int(column * _CELLS)] + 0.01) ** 3 for row, column in places)
-    return choice(rng, places, weights)
+    light = luminance(decode(reduced(image, (_CELLS, _CELLS)))).reshape(_CELLS, _CELLS)
+    fit = light * (light > _LIT) if light.mean() < _NIGHT else light * _sky(light)
+    weights = tuple(float(fit[int(row * _CELLS), int(column * _CELLS)]) ** 3 for row, column in places)
+    return choice(rng, places, tuple(weight + 1e-9 for weight in weights)), max(weights) > 0
+
+
+def _sky(light: Light) -> Any:
+    """Return where `light`, luminance (h, w), is sky, bool: smooth, brighter than the ground, and so up to the top."""
+    mean = cv2.blur(light, (3, 3))
+    rough = np.sqrt(np.maximum(cv2.blur(light * light, (3, 3)) - mean * mean, 0))
+    smooth = (rough < 0.12 * mean) & (light > 1.5 * np.median(light[2 * len(light) // 3 :]))
+    return np.logical_and.accumulate(smooth, axis=0)
 
 
 def _colour(rng: np.random.Generator) -> tuple[float, float, float]:

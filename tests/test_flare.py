@@ -151,12 +151,34 @@ def test_inserted_lamp_stands_in_both_images_at_the_same_place() -> None:
 def test_lamps_are_put_in_where_it_is_bright_in_the_upper_part() -> None:
     image = np.full((192, 256, 3), 40, np.uint8)
     image[:110, 128:] = 190
-    image[150:] = 220
+    image[175:] = 220
     found = [drawn(seed, scene=scene_of(image)) for seed in range(40)]
     rows, columns = np.array([flare.sources[0][:2] for flare in found if flare.source == "inserted"]).T
     assert len(rows) > 8
     assert (rows < 0.6).all()
     assert (columns > 0.45).mean() > 0.9
+
+
+def test_by_day_no_lamp_is_put_in_before_walls_and_tables() -> None:
+    wall = photograph(seed=2) // 2 + np.random.default_rng(0).integers(0, 90, (192, 256, 1), dtype=np.uint8)
+    wall = cv2.resize(wall[::8, ::8], (256, 192), interpolation=cv2.INTER_NEAREST)
+    page = np.full((192, 256, 3), 235, np.uint8)
+    below_trees = np.full((192, 256, 3), 40, np.uint8)
+    below_trees[60:110] = 220
+    kinds = {drawn(seed, scene=scene_of(image)).source for image in (wall, page, below_trees) for seed in range(20)}
+    assert kinds == {"off_frame"}
+
+
+def test_at_night_a_lamp_is_put_in_where_it_is_lit() -> None:
+    night = np.full((192, 256, 3), 10, np.uint8)
+    dark = {drawn(seed, scene=scene_of(night)).source for seed in range(20)}
+    night[40:100, 100:160] = 140
+    found = [drawn(seed, scene=scene_of(night)) for seed in range(40)]
+    places = np.array([flare.sources[0][:2] for flare in found if flare.source == "inserted"])
+    assert dark == {"off_frame"}
+    assert len(places) > 5
+    assert (places > (0.18, 0.36)).all()
+    assert (places < (0.54, 0.65)).all()
 
 
 @pytest.mark.parametrize("seed", range(4))
