@@ -80,7 +80,7 @@ class Reflection:
     weight_seed: of its clouds; pane: (row, column, height, width, tilt), place in shares of the frame, size in short
     sides; projection: weights of the network.
 
-    defocus, ghost: radius and distance in px at 1024; ghost_angle: radians. tint: of the coating, by channel, 0.9 to
+    defocus, ghost: radius and distance in px at 1024; ghost_angle: radians. tint: by channel, 0.87 to
     1.1. mirrored, zoom (1 or more), row, column (0 to 1): the window of the second photograph that is seen.
     highlights: light of its clipped parts above white. interior_seed: of the view mirrored when there is no second
     photograph. swapped: whether the second photograph stands behind the glass.
@@ -279,7 +279,7 @@ def _draw(rng: np.random.Generator, scene: Scene, options: ReflectionOptions) ->
         defocus=0.0,
         ghost=uniform(rng, 2, 20),
         ghost_angle=uniform(rng, 0, 2 * math.pi),
-        tint=tuple(uniform(rng, 0.9, 1.1) for _ in range(3)),
+        tint=_tint(rng),
         mirrored=chance(rng, 0.5),
         zoom=log_uniform(rng, 1, 2),
         row=uniform(rng, 0, 1),
@@ -289,6 +289,15 @@ def _draw(rng: np.random.Generator, scene: Scene, options: ReflectionOptions) ->
         swapped=swapped,
     )
     return nuisance, uniform(rng, 0, 1), uniform(rng, *EVERYWHERE)
+
+
+def _tint(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Draw the colour of the light on the camera's side against that behind the glass, and of the glass.
+
+    Light of lamps, sun and sky differs from warm to cold, thick glass is greenish: none turns a reflection violet.
+    """
+    warmth, iron = uniform(rng, -0.1, 0.1), uniform(rng, 0, 0.03)
+    return 1 + warmth - iron, 1.0, 1 - warmth - iron
 
 
 def _large_enough(scene: Scene) -> bool:

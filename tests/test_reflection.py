@@ -282,6 +282,14 @@ def test_mirrored_photograph_keeps_its_aspect() -> None:
     assert len(rows) == pytest.approx(120 * 256 / 300, abs=3)
 
 
+def test_what_is_mirrored_is_warm_cold_or_greenish_but_not_violet() -> None:
+    tints = np.array([drawn(seed).tint for seed in range(24)])
+    green = tints[:, 1] - (tints[:, 0] + tints[:, 2]) / 2
+    assert (green >= 0).all()
+    assert (green < 0.04).all()
+    assert np.ptp(tints[:, 0] / tints[:, 2]) > 0.2
+
+
 def test_a_small_photograph_is_enlarged_smoothly() -> None:
     ramp = np.broadcast_to(np.linspace(20, 230, 40).astype(np.uint8)[None, :, None], (40, 40, 3))
     scene = scene_of(flat(0, (512, 512)), np.ascontiguousarray(ramp))
