@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from degradations._area import coarse
 from degradations._contract import Light
-from degradations._random import choice, generator, uniform
+from degradations._random import chance, choice, generator, log_uniform, uniform
 
 GRID = 160  # pixels along the short side
 FLOOR, CEILING, BACK, SIDE = (1.0, 1.4), (-2.2, -1.1), (3.0, 8.0), (1.2, 4.5)  # of the walls, from the camera
@@ -72,9 +72,10 @@ def room(shape: tuple[int, int], seed: int, outside: Light) -> Light:
     high = uniform(rng, *SIDE), uniform(rng, *FLOOR), uniform(rng, *BACK)
     rays = _rays(grid, turn=uniform(rng, -0.6, 0.6), focal=uniform(rng, 0.6, 1.1))
     windows = [_window(rng, low, high) for _ in range(1 + int(uniform(rng, 0, 3)))]
-    boxes = [_thing(rng, low, high) for _ in range(3 + int(uniform(rng, 0, 7)))]
+    things = [_thing(rng, low, high) for _ in range(3 + int(uniform(rng, 0, 5)))]
+    boxes = [box for thing in things for box in thing]
     seen = _meet(rays, (low, high), boxes)
-    view = _paint(rng, seen, len(boxes)) * (_lit(seen, windows) * _beside(seen, boxes))
+    view = _paint(rng, seen, [len(thing) for thing in things]) * (_lit(seen, windows) * _beside(seen, boxes))
     view *= np.float32(EXPOSED) / view.mean()
     framed = np.any([window.shows(seen.points, seen.axes) for window in windows], axis=0) & (seen.boxes < 0)
     through = cv2.resize(framed.astype(np.float32).reshape(grid), shape[::-1], interpolation=cv2.INTER_LINEAR)
@@ -107,12 +108,42 @@ def _window(rng: np.random.Generator, low: Point, high: Point) -> _Window:
     return _Window(axis, (left, top, place), (left + width, sill, place), panes)
 
 
-def _thing(rng: np.random.Generator, low: Point, high: Point) -> Box:
-    """Draw a table, a chair, a shelf: a box on the floor."""
-    width, depth = uniform(rng, 0.4, 1.6), uniform(rng, 0.3, 1.0)
-    height = uniform(rng, 0.4, 1.0) + choice(rng, (0.0, 0.9), (3, 1))
+def _thing(rng: np.random.Generator, low: Point, high: Point) -> tuple[Box, ...]:
+    """Draw a table, a seat or a shelf on the floor: the boxes it is made of."""
+    kind = choice(rng, (_table, _seat, _shelf), (3, 3, 2))
+    width, depth = uniform(rng, 0.5, 1.6), uniform(rng, 0.4, 0.9)
     left, near = uniform(rng, low[0], high[0] - width), uniform(rng, 1.8, max(1.9, high[2] - depth))
-    return (left, high[1] - height, near), (left + width, high[1], near + depth)
+    parts = kind(rng, width, depth)
+    return tuple(
+        ((left + lower[0], high[1] - upper[1], near + lower[2]), (left + upper[0], high[1] - lower[1], near + upper[2]))
+        for lower, upper in parts
+    )
+
+
+def _table(rng: np.random.Generator, width: float, depth: float) -> tuple[Box, ...]:
+    """Return a slab on two trestles; here and below y is the height above the floor."""
+    top, foot = uniform(rng, 0.7, 0.78), 0.12 * width
+    feet = ((at, 0.0, 0.1 * depth) for at in (foot, width - foot - 0.06))
+    return (
+        ((0.0, top - 0.04, 0.0), (width, top, depth)),
+        *((lower, (lower[0] + 0.06, top - 0.04, 0.9 * depth)) for lower in feet),
+    )
+
+
+def _seat(rng: np.random.Generator, width: float, depth: float) -> tuple[Box, ...]:
+    """Return a chair or a sofa: a cushion on feet and a back, turned to or from the camera."""
+    seat, back = uniform(rng, 0.4, 0.46), uniform(rng, 0.75, 1.0)
+    behind = depth - 0.12 if chance(rng, 0.5) else 0.0
+    return (
+        ((0.0, seat - uniform(rng, 0.06, 0.3), 0.0), (width, seat, depth)),
+        ((0.0, seat, behind), (width, back, behind + 0.12)),
+        ((0.05, 0.0, 0.05), (0.12, seat, depth - 0.05)),
+        ((width - 0.12, 0.0, 0.05), (width - 0.05, seat, depth - 0.05)),
+    )
+
+
+def _shelf(rng: np.random.Generator, width: float, depth: float) -> tuple[Box, ...]:
+    return (((0.0, 0.0, 0.0), (width, uniform(rng, 0.8, 2.0), min(depth, 0.45))),)
 
 
 def _meet(rays: Light, walls: Box, boxes: list[Box]) -> _Seen:
@@ -138,17 +169,38 @@ def _ends(steps: Light, box: Box) -> tuple[Light, Light]:
     return low, high
 
 
-def _paint(rng: np.random.Generator, seen: _Seen, boxes: int) -> Light:
-    """Return the share of light that each point sends back, (3, N)."""
+def _paint(rng: np.random.Generator, seen: _Seen, parts: list[int]) -> Light:
+    """Return the share of light that each point sends back, (3, N). parts: how many boxes each thing is made of."""
     wall, ground, above = uniform(rng, 0.25, 0.75) * _tint(rng, 0.12), np.array((1.25, 1.0, 0.75)), np.full(3, 0.75)
     ground = ground * uniform(rng, 0.06, 0.35)
-    colours = np.stack([wall, ground, above, *(uniform(rng, 0.02, 0.5) * _tint(rng, 0.6) for _ in range(boxes))])
+    things = [colour for count in parts for colour in [_stuff(rng)] * count]
+    colours = np.stack([wall, ground, above, *things])
     surface = np.where(seen.axes == 1, np.where(seen.sides < 0, 1, 2), 0)
     paint = colours.T.astype(np.float32)[:, np.where(seen.boxes < 0, surface, seen.boxes + 3)]
-    planks = np.array([uniform(rng, 0.8, 1.2) for _ in range(64)], np.float32)
+    shades = np.array([uniform(rng, 0.8, 1.2) for _ in range(64)], np.float32)
     wood = np.flatnonzero((seen.boxes < 0) & (surface == 1))
-    paint[:, wood] *= planks[np.floor(seen.points[0, wood] / np.float32(PLANK)).astype(np.int64) % 64]
+    paint[:, wood] *= shades[np.floor(seen.points[0, wood] / np.float32(PLANK)).astype(np.int64) % 64]
+    shelves = [sum(parts[:index]) for index, count in enumerate(parts) if count == 1]
+    books = np.flatnonzero(np.isin(seen.boxes, shelves) & (seen.axes != 1))
+    paint[:, books] *= _books(rng, seen.points[:, books], shades)
     return np.asarray(paint)
+
+
+def _stuff(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw the colour of furniture: wood, or cloth, leather and lacquer, seldom bright."""
+    if chance(rng, 0.5):
+        return log_uniform(rng, 0.04, 0.4) * np.array((1.35, 1.0, 0.65)) ** uniform(rng, 0.5, 1.3)
+    return log_uniform(rng, 0.02, 0.6) * _tint(rng, 0.3 if chance(rng, 0.8) else 1.0)
+
+
+def _books(rng: np.random.Generator, points: Light, shades: Light) -> Light:
+    """Return what stands on shelves between boards, as shares of their paint, (3, N)."""
+    height, along = points[1] / np.float32(uniform(rng, 0.28, 0.4)), (points[0] + points[2]) / np.float32(0.05)
+    board, book = np.floor(height), np.floor(along)
+    number = (board * 37 + book * 11).astype(np.int64)
+    share = np.where(height - board < 0.08, np.float32(1.2), shades[number % 64] ** 4 * np.float32(0.7))
+    hue = np.stack([shades[(number + shift) % 64] for shift in (5, 19, 41)])
+    return np.asarray(share * np.where(height - board < 0.08, np.float32(1), hue))
 
 
 def _tint(rng: np.random.Generator, strength: float) -> NDArray[np.float64]:
