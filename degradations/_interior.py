@@ -67,7 +67,7 @@ def _outdoors(shape: tuple[int, int], seed: int) -> Light:
     crowns = 1 / (1 + np.exp(np.clip(-6 * (leaves + 9 * (down - np.float32(top))), -30, 30)))
     green = 0.03 + 0.025 * np.clip(leaves + 1, 0, 3)
     shares = crowns * _roughness(shape, seed)
-    return cv2.merge([sky[..., k] * (1 - crowns) + green * leaf * shares for k, leaf in enumerate(_LEAF)])
+    return np.dstack([sky[..., k] * (1 - crowns) + green * leaf * shares for k, leaf in enumerate(_LEAF)])
 
 
 def _sky(shape: tuple[int, int], seed: int) -> Light:
@@ -75,7 +75,7 @@ def _sky(shape: tuple[int, int], seed: int) -> Light:
     down = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
     clouds = _tones(shape, seed, cell=700, octaves=4, gain=0.5, stream=10)
     cover = np.clip(0.5 + 0.6 * clouds, 0, 1) * np.float32(uniform_field((1,), seed, stream=15)[0])
-    return cv2.merge([clear + 0.4 * down + (0.85 - clear - 0.4 * down) * cover for clear in _CLEAR])
+    return np.dstack([clear + 0.4 * down + (0.85 - clear - 0.4 * down) * cover for clear in _CLEAR])
 
 
 def _roughness(shape: tuple[int, int], seed: int) -> Light:

@@ -25,7 +25,7 @@ _PANES = 4096  # windows told apart
 Numbers = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
     """The houses of one side: where each begins along the street, height, distance of windows, colour (3, houses)."""
 
@@ -77,7 +77,13 @@ def _row(rng: np.random.Generator, lit: float) -> _Row:
     heights = [0.0 if chance(rng, 0.04) else height for height in heights]
     walls = [uniform(rng, 0.12, 0.45) * np.array(_stone(rng)) for _ in range(count)]
     pitches = [uniform(rng, 2.0, 3.6) for _ in range(count)]
-    return _Row(*(np.array(value, np.float32) for value in (starts, heights, pitches, np.transpose(walls))), lit)
+    return _Row(
+        starts=starts.astype(np.float32),
+        heights=np.array(heights, np.float32),
+        pitches=np.array(pitches, np.float32),
+        walls=np.array(walls, np.float32).T,
+        lit=lit,
+    )
 
 
 def _stone(rng: np.random.Generator) -> tuple[float, float, float]:

@@ -50,6 +50,8 @@ NEARLY, WHITE = 0.6, 0.9  # from which on, beside what is clipped, a rim is lit,
 RUNG = 24  # px at 1024: how far a JPEG rings, in a photograph that is enlarged to be mirrored
 EVERYWHERE = (0.3, 0.8)  # share of the touched area that a pane touches with what it mirrors all over, faintly
 _STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_LESS = np.array((1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05))  # parts of that share that are tried
+_SURE = np.float32(1.15)  # how far the small copy may be mistaken in the gain that is seen somewhere
 _NOWHERE = 1e3  # a level that no field reaches
 _PANE = ((0.2, 0.8), (0.2, 0.8), (0.3, 1.1), (0.3, 1.1), (-0.1, 0.1))  # row, column, height, width, tilt
 GRID = 512  # pixels along the short side on which the reflection is made: half of 1024, it is rarely in focus
@@ -341,19 +343,27 @@ def _solved(params: Reflection, at: float, everywhere: float, scene: Scene, smal
     cover = max(float(np.quantile(level, 1 - share, method="higher")), float(field.min()) - 6 * params.softness)
     if cover > params.cover:
         shown = weight(params, field)
-        reached = float(np.quantile((needed - np.float32(faint) * (1 - shown)) / shown, share, method="lower"))
-        return replace(params, gain=max(min(gain, reached), faint), faint=faint)
+        hidden = np.maximum(1 - shown, np.float32(1e-6))
+        least = float(np.quantile((needed - np.float32(gain) * shown) / hidden, share, method="lower"))
+        faint = min(faint, max(least, params.faint))
+        most = float(np.quantile((needed - np.float32(faint) * hidden) / shown, share, method="lower"))
+        return replace(params, gain=max(min(gain, most), faint), faint=faint)
     return replace(params, gain=gain, faint=faint, cover=cover)
 
 
 def _faint(params: Reflection, gain: float, needed: Light, share: float) -> float:
     """Return the gain with which `share` of the picture is touched all over the pane, at least as at a lower severity.
 
-    None in the network-like mix, whose trained weights leave parts of the picture alone.
+    As much less as it takes where an even part of the picture would be touched all at once, and none in the
+    network-like mix, whose trained weights leave parts of the picture alone.
     """
     if params.weight == "network_like":
         return 0.0
-    return min(max(params.faint, float(np.quantile(needed, share, method="lower"))), gain)
+    order = np.sort(needed, axis=None)
+    touching = order[(share * len(order) * _LESS).astype(int)]
+    unsure = np.diff(np.searchsorted(order, (touching / _SURE, touching * _SURE)), axis=0)[0] / len(order)
+    sure = touching[unsure <= 0.3 * share]
+    return min(max(params.faint, float(sure[0]) if len(sure) else 0.5 * float(order[0])), gain)
 
 
 def _brightness(params: Reflection, at: float, behind: Light, layer: Light, needed: Light) -> float:

@@ -161,7 +161,8 @@ def test_glass_mirrors_everywhere_though_faintly(kind: Any, severity: float, see
 
 def test_what_is_mirrored_faintly_grows_with_severity() -> None:
     scene = scene_of(photograph(), photograph(seed=9))
-    found = [drawn(4, severity, scene, weight="fbm").faint for severity in np.linspace(0, 1, 12)]
+    severities = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    found = [drawn(4, severity, scene, weight="fbm").faint for severity in severities]
     assert found[0] == 0
     assert found == sorted(found)
     assert found[-1] > 0
