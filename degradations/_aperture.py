@@ -45,7 +45,7 @@ class Aperture:
 
 
 def outline(aperture: Aperture, angles: Light) -> Light:
-    """Return the radius of the opening, 1 at its corners, at `angles` in radians."""
+    """Return the radius of the opening, 1 at its corners, at `angles` in radians, float32 of their shape."""
     sector = 2 * math.pi / aperture.blades
     inner = np.mod(angles - aperture.rotation, sector) - sector / 2
     polygon = math.cos(sector / 2) / np.cos(inner)

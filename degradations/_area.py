@@ -33,7 +33,10 @@ def reduced(image: Image, shape: tuple[int, int]) -> Image:
 
 
 def brightening(image: Image) -> Light:
-    """Return the linear light that makes each channel of `image` visibly brighter; infinite where it would clip."""
+    """Return the light that makes channels of `image`, uint8 (H, W, 3), visibly brighter; infinite where it would clip.
+
+    Linear, float32 of the shape of `image`.
+    """
     srgb = image / 255
     brighter = srgb + VISIBLE
     light = srgb_to_linear(np.minimum(brighter, 1)) - srgb_to_linear(srgb)
@@ -41,7 +44,7 @@ def brightening(image: Image) -> Light:
 
 
 def dimming(image: Image) -> Light:
-    """Return the linear light whose loss makes each channel of `image` visibly darker; infinite where it would clip."""
+    """Return the light whose loss makes channels of `image` visibly darker; otherwise as `brightening`."""
     srgb = image / 255
     darker = srgb - VISIBLE
     light = srgb_to_linear(srgb) - srgb_to_linear(np.maximum(darker, 0))

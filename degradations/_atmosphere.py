@@ -35,7 +35,10 @@ class Layout:
 
 
 def layout(inverse_depth: Plane, *, offset: float) -> Layout:
-    """Return reach, horizon and share of sky, measured on a small copy of the depth map."""
+    """Return reach, horizon and share of sky, measured on a small copy of the depth map, float32 (H, W) in [0, 1].
+
+    offset: of the inverse depth, above 0.
+    """
     small = _shrink(inverse_depth, 64)
     sky = small < SKY
     ground = small[~sky]
@@ -66,7 +69,7 @@ def airlight(image: Image, inverse_depth: Plane, *, percentile: float, chroma: f
 
 
 def is_night(image: Image) -> bool:
-    """Return whether the photograph is of the night: dark but for small lights."""
+    """Return whether the photograph, uint8 (H, W, 3), is of the night: dark but for small lights."""
     return float(np.percentile(luminance(decode(_shrink(image, 48))), 75)) < DARK_SCENE
 
 
@@ -101,7 +104,7 @@ def overlay_luminance(scene: Scene, name: str, *, flip: bool) -> Light | None:
 
 
 def soften(light: Light, sigma: float) -> Light:
-    """Return `light` blurred by a Gaussian of `sigma` >= 1 pixels, as small as that allows."""
+    """Return `light` (H, W, C) blurred by a Gaussian of `sigma` >= 1 pixels, (h, w, C), as small as that allows."""
     height, width = light.shape[:2]
     factor = min(max(2, min(8, int(1.5 * sigma))), height, width)
     small = cv2.resize(light, (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA)

@@ -85,7 +85,7 @@ def _psnr_of(scene: Scene, recipe: Recipe) -> float:
 
 
 def psnr(clean: Image, degraded: Image) -> float:
-    """Return the peak signal to noise ratio in dB, at most 100."""
+    """Return the peak signal to noise ratio in dB, at most 100, of two uint8 images of one shape."""
     squares = cv2.norm(clean, degraded, cv2.NORM_L2SQR)
     return min(100.0, float(10 * np.log10(255**2 * clean.size / squares))) if squares else 100.0
 

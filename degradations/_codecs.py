@@ -44,7 +44,7 @@ def jpeg(
     table_seed: int = 0,
     before: tuple[int, int] = (0, 0),
 ) -> Image:
-    """Return `image` after a baseline JPEG of `quality` 1 to 100.
+    """Return `image`, uint8 (H, W, 3), after a baseline JPEG of `quality` 1 to 100.
 
     tilt, table_seed: as `tables`; 0 and 0 are the standard tables. before: as `coded`.
     """
@@ -53,12 +53,12 @@ def jpeg(
 
 
 def webp(image: Image, *, quality: int) -> Image:
-    """Return `image` after a lossy WebP of `quality` 0 to 100, by the fastest method."""
+    """Return `image`, uint8 (H, W, 3), after a lossy WebP of `quality` 0 to 100, by the fastest method."""
     return _through(image, "WEBP", quality=quality, method=0)
 
 
 def avif(image: Image, *, quality: int, subsampling: Subsampling) -> Image:
-    """Return `image` after an AVIF of `quality` 0 to 100, by the fastest method and one thread."""
+    """Return `image`, uint8 (H, W, 3), after an AVIF of `quality` 0 to 100, by the fastest method and one thread."""
     return _through(image, "AVIF", quality=quality, speed=10, subsampling=subsampling, max_threads=1)
 
 

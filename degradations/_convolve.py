@@ -35,7 +35,7 @@ def convolve(light: Light, kernel: Light) -> Light:
 
 
 def gaussian(light: Light, sigma: float) -> Light:
-    """Return `light` blurred by a Gaussian of `sigma` pixels."""
+    """Return `light`, (H, W) or (H, W, C), blurred by a Gaussian of `sigma` pixels."""
     return whole(softening(streamed(light), sigma), light)
 
 
@@ -124,7 +124,7 @@ def _half(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def halved(stream: Stream) -> Light:
-    """Return the light of `stream` at half the size, rounded up, as `cv2.pyrDown` makes it."""
+    """Return the light of `stream`, (H, W) or (H, W, C), at half the size, rounded up, as `cv2.pyrDown` makes it."""
     from degradations.kernels.pyramid import reduce, reduce_codes
 
     height, small = stream.shape[0], np.empty(_half(stream.shape), np.float32)

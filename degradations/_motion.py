@@ -99,7 +99,7 @@ def _area(view: Matrix, points: Matrix) -> NDArray[np.float64]:
 
 
 def moving_object(light: Light, inside: NDArray[np.bool_], length: float, angle: float) -> Light:
-    """Return `light` with the object `inside` moving straight while the rest stands still.
+    """Return `light` (H, W, 3) with the object `inside` (H, W) moving straight while the rest stands still.
 
     The object's light and its silhouette are spread alike; behind a silhouette that has become thin appears the
     background, continued under the object from around it. Beyond the object's reach nothing changes.

@@ -75,7 +75,7 @@ def trim(kernel: NDArray[Any]) -> Light:
 
 
 def line(length: float, angle: float) -> Points:
-    """Return the points of a straight, even motion; angle in radians from the row axis towards the columns."""
+    """Return the points, (STEPS, 2), of a straight, even motion; angle: radians from the row axis to the columns."""
     time = (np.arange(STEPS) + 0.5) / STEPS - 0.5
     return np.stack([time * length * math.cos(angle), time * length * math.sin(angle)], axis=1)
 

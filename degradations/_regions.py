@@ -34,7 +34,7 @@ def regions(scene: Scene) -> Image:
 
 
 def areas(labels: Image) -> list[float]:
-    """Return the share of the picture that each label from 0 to the largest covers."""
+    """Return the share of the picture, in [0, 1], that each of `labels` (H, W) from 0 to the largest covers."""
     counts = np.bincount(labels.ravel())
     return [float(count) / labels.size for count in counts]
 

@@ -40,7 +40,7 @@ def reduced(image: Image, shape: tuple[int, ...]) -> Image:
 
 
 def snapped(codes: Light) -> Light:
-    """Return `codes`, which it may overwrite, rounded to sixteenths."""
+    """Return `codes`, float32 of any shape, which it overwrites, rounded to sixteenths."""
     codes *= np.float32(SNAP)
     np.rint(codes, out=codes)
     codes *= np.float32(1 / SNAP)

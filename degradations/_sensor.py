@@ -105,7 +105,10 @@ def development(noise: Light, sensor: Sensor) -> Work:
 
 
 def blotches(noise: Light, sensor: Sensor) -> Light | None:
-    """Return what noise reduction leaves of coarse chroma noise beside the fine, at 1 / BLOTCH of the size, or None."""
+    """Return what noise reduction leaves of coarse chroma noise beside the fine, (h, w, 3), or None if nothing.
+
+    At 1 / BLOTCH of the size of raw `noise` (H, W).
+    """
     if sensor.blotch == sensor.chroma or min(noise.shape) < BLOTCH:
         return None
     size = (noise.shape[1] // BLOTCH, noise.shape[0] // BLOTCH)

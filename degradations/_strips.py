@@ -65,7 +65,7 @@ class Stream:
     gains: Light = field(default_factory=lambda: np.zeros(256, np.float32))
 
     def light(self) -> Light:
-        """Return all of the light."""
+        """Return all of the light, float32 of `shape`."""
         if self.known is not None:
             return self.known
         out = np.empty(self.shape, np.float32)
@@ -75,7 +75,7 @@ class Stream:
 
 
 def streamed(light: Light) -> Stream:
-    """Return `light` strip by strip."""
+    """Return `light`, (H, W) or (H, W, C), strip by strip."""
     return Stream(light.shape, ((rows, light[rows]) for _, _, rows in strips(light.shape)), known=light)
 
 
@@ -125,7 +125,7 @@ class ByRows:
 
 
 def whole(work: Work, light: Light) -> Light:
-    """Return what becomes of all of `light` by `work`."""
+    """Return what becomes of all of `light`, (H, W) or (H, W, C), by `work`."""
     out = np.empty(light.shape, np.float32)
     for _, _, rows in strips(light.shape, pixels=3 * PIXELS // (light.shape[2] if light.ndim > 2 else 1)):
         work(light[rows], rows, out[rows])

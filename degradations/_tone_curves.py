@@ -27,7 +27,7 @@ TOWARDS = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0)  # how far the spread of tones goes to
 
 
 def matched(image: Image, severity: float, *, lean: float, variation: float) -> tuple[float, float]:
-    """Return alpha and gamma that give `image` the tones of a dark photograph of `severity`.
+    """Return alpha and gamma that give `image`, uint8 (H, W, 3), the tones of a dark photograph of `severity`.
 
     lean: factor of its mean luma, about 1. variation: deviation over mean of the luma of dark photographs.
     """

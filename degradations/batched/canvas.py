@@ -89,7 +89,7 @@ def weighed(canvas: Tensor, indices: NDArray[np.int64], weights: NDArray[np.floa
 
 
 def snapped(canvas: Tensor) -> Tensor:
-    """Return `canvas` rounded to sixteenths of a code."""
+    """Return `canvas`, of any shape, rounded to sixteenths of a code."""
     return (canvas * SNAP).round_().mul_(1 / SNAP)
 
 

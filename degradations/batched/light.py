@@ -15,7 +15,7 @@ def decode(codes: Tensor) -> Tensor:
 
 
 def encode(light: Tensor) -> Tensor:
-    """Return int32 sRGB codes of linear `light`; clips to [0, 1], rounds to nearest, ties to even."""
+    """Return int32 sRGB codes of linear `light` of any shape; clips to [0, 1], rounds to nearest, ties to even."""
     levels = (light * 65535).round_().clamp_(0, 65535).long()
     return _encoding(light.device)[levels]
 
