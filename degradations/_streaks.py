@@ -7,6 +7,7 @@ a pixel. One velocity in space makes all streaks converge on one vanishing point
 """
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import cv2
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from degradations._contract import Light
 from degradations._random import gaussian_field, uniform_field
-from degradations._strokes import BLUNT, FAINTEST, breadths, count, draw, frames
+from degradations._strokes import BLUNT, FAINTEST, breadths, count, draw, frames, grown
 
 INTERCEPT = 8000.0  # N(0) of Marshall and Palmer
 LAYERS = (0.35, 0.7, 1.4, 2.8, 5.6)  # metres from the camera; what falls farther away is part of the veil
@@ -69,18 +70,28 @@ def drops_in_layer(rate: float, z: float, focal: float) -> float:
     return float(min(MOST, density * SPREAD * z**3 / (focal / 1024) ** 2))
 
 
-def layers(shape: tuple[int, int], fall: Fall) -> tuple[NDArray[np.uint8], float]:
-    """Return the streaks of each of LAYERS, uint8 (5, H, W), and the opacity in [0, 1] that 255 stands for in all."""
+def layers(shape: tuple[int, int], fall: Fall, *, front: int = 1) -> tuple[NDArray[np.uint8], float]:
+    """Return the streaks of each of LAYERS, uint8 (5, H, W), and the opacity in [0, 1] that 255 stands for in all.
+
+    front: how many of the nearest nothing hides; those are one plane, in which they add up.
+    """
     canvases = [_canvas(shape, z, fall) for z in LAYERS]
     events = [_events(canvas, z, fall) for canvas, z in zip(canvases, LAYERS, strict=True)]
     peak = max(float(opacity.max(initial=0)) for _, opacity, _ in events)
-    planes = np.empty((len(LAYERS), *shape), np.uint8)
-    for out, canvas, (lines, opacity, widths) in zip(planes, canvases, events, strict=True):
+    planes = []
+    for canvas, (lines, opacity, widths) in zip(canvases, events, strict=True):
         plane = draw(canvas.shape, lines, opacity / np.float32(max(peak, 1e-6)), widths)
         if canvas.blur > LEAST_BLUR and len(lines):
-            plane = cv2.GaussianBlur(plane, (0, 0), canvas.blur)
-        cv2.resize(plane, shape[::-1], dst=out, interpolation=cv2.INTER_LINEAR)  # of its own shape: a copy
-    return planes, peak
+            plane = np.asarray(cv2.GaussianBlur(plane, (0, 0), canvas.blur))
+        planes.append(plane)
+    together = [reduce(_added, planes[:front]), *planes[front:]]
+    return np.stack([grown(plane, shape) for plane in together]), peak
+
+
+def _added(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the sum of two planes at the size of the larger one, up to 255."""
+    small, large = sorted((first, second), key=len)
+    return np.asarray(cv2.add(grown(small, (large.shape[0], large.shape[1])), large))
 
 
 def overlaps(shape: tuple[int, int], fall: Fall) -> tuple[Light, float]:
@@ -169,24 +180,28 @@ def _events(canvas: _Canvas, z: float, fall: Fall) -> tuple[Light, Light, Light]
     chances = uniform_field((num_drops, 4), fall.seed, stream=10 * index + 1)
     gauss = gaussian_field((num_drops,), fall.seed, stream=10 * index + 2)
     drops = _drops(chances[:, 0], canvas, z, fall)
-    sides = np.array(canvas.shape, dtype=np.float32)
-    start = ((1 + 2 * MARGIN) * chances[:, 1:3] - MARGIN) * sides
+    sides = np.array(canvas.shape, np.float32)[:, None]
+    start = ((1 + 2 * MARGIN) * chances[:, 1:3].T - MARGIN) * sides
     angle = np.radians(fall.angle + fall.turbulence * gauss)
     seen = (start - sides / 2) / (fall.focal * canvas.scale) * fall.converge
-    way = np.stack((np.cos(angle), np.sin(angle)), axis=1) - seen
-    travel = np.asarray(way * drops.fall[:, None], np.float32)
+    travel = np.asarray((np.stack((np.cos(angle), np.sin(angle))) - seen) * drops.fall, np.float32)
     return _segments(start, travel, drops.opacity, drops.width, chances[:, 3], SEGMENTS[index])
 
 
 def _segments(
     start: Light, travel: Light, opacity: NDArray[Any], width: NDArray[Any], phase: Light, pieces: int
 ) -> tuple[Light, Light, Light]:
-    """Cut each streak into pieces: its ends are fainter, and the drop's oscillation makes its light come and go."""
-    steps = np.linspace(-0.5, 0.5, pieces + 1, dtype=np.float32)
-    points = start[:, None] + steps[:, None] * travel[:, None]
-    lines = np.stack((points[:, :-1], points[:, 1:]), axis=2).reshape(-1, 2, 2)
-    order = np.arange(pieces, dtype=np.float32)
+    """Cut each streak into pieces: its ends are fainter, and the drop's oscillation makes its light come and go.
+
+    start, travel: rows and columns, (2, N).
+    """
+    steps = np.linspace(-0.5, 0.5, pieces + 1, dtype=np.float32)[:, None]
+    lines = np.empty((pieces, len(width), 2, 2), np.float32)
+    for axis in (0, 1):  # loops over all streaks, not over the two places of each
+        points = start[axis] + steps * travel[axis]
+        lines[..., 0, axis], lines[..., 1, axis] = points[:-1], points[1:]
+    order = np.arange(pieces, dtype=np.float32)[:, None]
     is_end = (np.abs(order - (pieces - 1) / 2) > pieces / 3) & (pieces > 2)
-    swing = 0.85 + 0.15 * np.cos(2 * np.pi * (phase[:, None] + order * np.float32(0.4)))
-    levels = opacity[:, None] * np.where(is_end, np.float32(END), np.float32(1)) * swing
-    return lines, levels.ravel().astype(np.float32), np.repeat(width, pieces).astype(np.float32)
+    swing = 0.85 + 0.15 * np.cos(2 * np.pi * (phase + order * np.float32(0.4)))
+    levels = opacity * np.where(is_end, np.float32(END), np.float32(1)) * swing
+    return lines.reshape(-1, 2, 2), levels.ravel().astype(np.float32), np.tile(width, pieces).astype(np.float32)

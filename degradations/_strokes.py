@@ -26,6 +26,17 @@ def draw(shape: tuple[int, int], lines: Light, levels: Light, widths: Light) -> 
     return plane
 
 
+def grown(plane: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return `plane`, which is that of `shape` (H, W) halved, rounded up, no time or several times, at that size."""
+    from degradations.kernels.strokes import double
+
+    if plane.shape == shape:
+        return plane
+    out = np.empty(shape, np.uint8)
+    double(grown(plane, ((shape[0] + 1) // 2, (shape[1] + 1) // 2)), out)
+    return out
+
+
 def breadths(widths: Light) -> Light:
     """Return how broad strokes of `widths` (N,) are drawn, in pixels."""
     whole = np.clip(np.rint(widths), 1, 64)

@@ -192,8 +192,10 @@ def _passing(params: Rain, scene: Scene) -> Callable[[slice], Light]:
 
     assert scene.depth is not None
     depth = np.ascontiguousarray(scene.depth)
-    planes, peak = layers((depth.shape[0], depth.shape[1]), _fall_of(params))
-    limits = np.array([_inverse_depth(z, params) for z in LAYERS], np.float32)
+    limits = np.array([_inverse_depth(z, params) for z in LAYERS], np.float32)  # the nearest layer's first
+    front = max(1, int((limits > depth.max()).sum()))
+    planes, peak = layers((depth.shape[0], depth.shape[1]), _fall_of(params), front=front)
+    limits = limits[front - 1 :]  # nothing is nearer than what belongs to one plane
     pattern = overlay_luminance(scene, "rain", flip=params.flip)
 
     def passing(rows: slice) -> Light:

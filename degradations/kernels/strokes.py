@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 from degradations._compiled import compiled, inlined
 from degradations._contract import Light
+from degradations.kernels._chroma import between_rows, doubled, nearer
 
-_ZERO, _HALF, _ONE, _TINY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1e-3)
+_ZERO, _HALF, _ONE, _TWO, _TINY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2), np.float32(1e-3)
+_VECTOR = 4  # pixels at a time: whether three or four are covered, in each row as many
 
 
 @inlined
@@ -18,9 +20,24 @@ def within(place: np.float32, farthest: np.float32) -> np.float32:
 
 
 @inlined
-def lay(code: np.float32, row: int, column: int, out: NDArray[np.uint8]) -> None:
-    """Write `code` to a pixel of `out` if it is brighter than what is there."""
-    out[row, column] = max(out[row, column], np.uint8(np.int32(code + _HALF)))
+def lay(
+    down: tuple[np.float32, np.float32],
+    across: tuple[np.float32, np.float32],
+    length: np.float32,
+    outer: np.float32,
+    level: np.float32,
+    out: NDArray[np.uint8],
+) -> None:
+    """Write a stroke's codes to some pixels of a row, `out`, where they are brighter than what is there.
+
+    down, across: from its beginning to the first of these pixels, and its direction.
+    """
+    for pixel in range(out.size):
+        dx = across[0] + np.float32(np.int32(pixel))
+        along, aside = down[0] * down[1] + dx * across[1], down[0] * across[1] - dx * down[1]
+        beyond = max(max(-along, along - length), _ZERO)
+        cover = min(max(outer - np.sqrt(aside * aside + beyond * beyond), _ZERO), _ONE)
+        out[pixel] = max(out[pixel], np.uint8(np.int32(cover * level + _HALF)))
 
 
 @compiled("void(f4[:, :, ::1], f4[::1], f4[::1], f4, f4, u1[:, ::1])")
@@ -52,19 +69,29 @@ def strokes(
         left, right = min(column, column + length * across) - outer, max(column, column + length * across) + outer
         slant = across / down if abs(down) > _TINY else _ZERO
         reach = outer / abs(down) if abs(down) > _TINY else right - left  # on one row the stroke is no broader
+        breadth = min((int(min(_TWO * reach, right - left)) + 1 + _VECTOR) // _VECTOR * _VECTOR, width)
         for y in range(upper, lower + 1):
             dy = np.float32(y) - row
-            first, last = max(left, column + dy * slant - reach), min(right, column + dy * slant + reach)
-            begin, end = max(0, int(first)), min(width - 1, int(last)) + 1  # `ceil` would call the C library
-            start, stop = dy * down + (first - column) * across, dy * down + (last - column) * across
-            if min(start, stop) >= _ZERO and max(start, stop) <= length:  # away from both ends
-                for x in range(begin, end):
-                    aside = abs(dy * across - (np.float32(x) - column) * down)
-                    lay(min(max(outer - aside, _ZERO), _ONE) * level, y, x, out)
-            else:
-                for x in range(begin, end):
-                    dx = np.float32(x) - column
-                    along, aside = dy * down + dx * across, dy * across - dx * down
-                    beyond = max(max(-along, along - length), _ZERO)
-                    cover = min(max(outer - np.sqrt(aside * aside + beyond * beyond), _ZERO), _ONE)
-                    lay(cover * level, y, x, out)
+            begin = min(max(0, int(max(left, column + dy * slant - reach))), width - breadth)
+            aside = np.float32(begin) - column
+            lay((dy, down), (aside, across), length, outer, level, out[y, begin : begin + breadth])
+
+
+@inlined
+def enlarge(small: NDArray[np.uint8], row: int, out_sums: NDArray[np.uint16], out: NDArray[np.uint8]) -> None:
+    """Do to a row what `double` does."""
+    near = row // 2
+    far = min(max(near + 2 * (row % 2) - 1, 0), len(small) - 1)
+    between_rows(small[near], small[far], out_sums)
+    pairs = out.size // 2
+    doubled(out_sums[: pairs + 2], 8, 7, out)
+    if out.size % 2:
+        out[2 * pairs] = nearer(out_sums[pairs + 1], out_sums[pairs], 8)
+
+
+@compiled("void(u1[:, ::1], u1[:, ::1])")
+def double(small: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Write the plane `small` (h, w), enlarged linearly, to `out` (H, W), at most one row or column less than twice."""
+    sums = np.empty(small.shape[1] + 2, np.uint16)
+    for row in range(len(out)):
+        enlarge(small, row, sums, out[row])
