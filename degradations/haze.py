@@ -37,8 +37,7 @@ FORWARD = {"fog": (0.2, 0.6), "haze": (0.0, 0.0), "dust": (0.1, 0.4), "smog": (0
 WAVELENGTH = (610, 550, 465)  # nm, of the red, green and blue primaries
 TRANSMISSION = (0.9, 0.7, 0.52, 0.35, 0.19, 0.06)  # at the 95th percentile of the distance, by level
 UNEVENNESS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-NOISE = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
-LEFT = (0.1, 1.0)  # of it: haze is bright, and most real ones are smooth (EXPERIMENTS.md, Looked at)
+NOISE = (0.0, 0.5, 1.0, 1.4, 1.4, 1.4)  # denser air is no darker: hardly more noise than at level 2
 SCATTER = (0.5, 1.5, 2.5, 3.5, 4.5, 6.0)
 SKY_FAR = 12.0  # distance of the sky, in reaches
 AMBIENT = 0.35  # of a night's airlight; lamps do the rest
@@ -68,7 +67,7 @@ class Haze:
     cell: of the unevenness in pixels at 1024. stretch: of its cells, horizontally. density_seed: of the unevenness.
     pattern: weight of an overlay in the density, 0 to 1; flip: it, horizontally. airlight: linear RGB, 0 to 1. scatter:
     sigma of forward-scattered light in pixels at 1024, 0 to 6; forward: its share, 0 to 0.6. noise: standard
-    deviation at mid-grey in sRGB codes, 0 to 4; noise_seed: of the noise. glow: of lamps in the airlight, 0 by day.
+    deviation at mid-grey in sRGB codes, 0 to 1.4; noise_seed: of the noise. glow: of lamps in the airlight, 0 by day.
     """
 
     kind: Kind
@@ -123,7 +122,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Haz
         airlight=_tinted(colour, kind, strength),
         scatter=path(severity, SCATTER) * uniform(rng, 0.5, 1.0),
         forward=uniform(rng, *FORWARD[kind]),
-        noise=path(severity, NOISE) * log_uniform(rng, *LEFT),
+        noise=path(severity, NOISE) * uniform(rng, 0.6, 1.0),
         noise_seed=seed(rng),
         glow=0.0,
     )

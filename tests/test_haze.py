@@ -188,11 +188,12 @@ def test_harm_grows_with_severity_by_night_too(seed: int) -> None:
     assert harms[0] == 0
 
 
-def test_most_haze_is_smooth_for_it_is_bright() -> None:
+def test_the_densest_haze_is_hardly_noisier_than_a_thin_one() -> None:
+    """Air that scatters more light in is no darker: the sensor catches as many photons."""
     scene = scene_of()
-    left = [drawn(1.0, scene, seed).noise for seed in range(60)]
-    assert np.median(left) < 1.8
-    assert max(left) > 2.5
+    for seed in range(5):
+        thin, dense = (drawn(severity, scene, seed).noise for severity in (0.4, 1.0))
+        assert thin < dense < 1.5 * thin
 
 
 def test_noise_is_as_strong_as_recorded_and_has_no_mean() -> None:
