@@ -59,6 +59,16 @@ def test_a_shirt_does_not_become_sky_because_the_wall_behind_it_is_white() -> No
     assert np.array_equal(moved(sky, image)[:, 156:], np.zeros((288, 132), np.float32))
 
 
+def test_a_blue_mountain_is_no_sky_because_a_sky_stands_over_it() -> None:
+    image, _ = towers(0)
+    image[:] = (225, 232, 240)
+    ridge = np.array([(0, 200), (160, 90), (330, 150), (480, 70), (640, 160), (640, 480), (0, 480)])
+    cv2.fillPoly(image, [ridge], (70, 85, 130))
+    cv2.rectangle(image, (0, 330), (640, 480), (90, 110, 50), -1)
+    assert (inverse_depth(image)[220:300] > SKY).mean() > 0.95
+    assert (inverse_depth(image)[:40] < SKY).mean() > 0.95
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_picture_without_a_border_of_the_sky_stays_as_it_is(value: float) -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 31, 3), np.uint8)

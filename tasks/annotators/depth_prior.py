@@ -26,6 +26,7 @@ SHORT_SIDE = 144
 SUBJECT, FOCUS, HAZE = 0.5, 0.2, 0.15  # weights beside the position's 1
 CONTRAST = 40.0  # colour distance, in CIELAB, that makes a subject
 STEPS = 4095  # of depth: finer ones hold nothing but grain and make the stored map half as large again
+DIMMER = 26.0  # of CIELAB's 100: what is darker by more below a sky is no part of it
 CALM = 0.012  # detail that most of a sky keeps within
 STEEPNESS = 3.0  # of the sky's border after the filter
 GUIDE_SIDE, GUIDE_RADIUS, GUIDE_EPS = 288, 3, 2e-3
@@ -99,7 +100,8 @@ def _sky(labels: Labels, colours: Colours, detail: Plane) -> Plane:
     smooth = (mean < 0.03) | ((mean < 0.12) & (most < CALM))  # between houses edges lie all around it
     may_be = (centre < 0.55) & smooth & ((lightness > 75) | ((lightness > 30) & (blueness > 8)))
     pairs = _neighbours(labels)
-    pairs = pairs[may_be[pairs].all(axis=1)]  # a sky goes on between houses
+    alike = np.abs(lightness[pairs[:, 0]] - lightness[pairs[:, 1]]) < DIMMER
+    pairs = pairs[may_be[pairs].all(axis=1) & alike]  # a sky goes on between houses, but into no blue mountain
     graph = csr_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(colours), len(colours)))
     patch = connected_components(graph, directed=False)[1]
     is_sky = may_be & np.isin(patch, patch[may_be & (top_share > 0.05)])
