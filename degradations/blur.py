@@ -22,10 +22,10 @@ from pydantic import Field, model_validator
 
 from degradations._clips import exposed, speed
 from degradations._contract import Degradation, Frame, Light, Options, Part, Stage, Weight, any_weight
-from degradations._convolve import convolving, growing, halved, ready, softening
+from degradations._convolve import convolve, convolving, growing, halved, ready, softening
 from degradations._defocus import opening
 from degradations._layers import layering
-from degradations._light import expand_highlights
+from degradations._light import decode, encode, expand_highlights
 from degradations._motion import Turn, camera_path, moving_object, path_length
 from degradations._pass import Interpolation, Pass
 from degradations._psf import aperture, bell, point_spread, ringing, trajectory
@@ -177,7 +177,8 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Blu
     drawn = _DRAW[cause](rng, severity, scene)
     if severity == 0:
         return Blur(highlights=0.0, motion=Still())
-    return Blur(highlights=0.0 if cause == "chain" else highlights, motion=drawn)
+    is_of_codes = isinstance(drawn, Chain) or (isinstance(drawn, Web) and drawn.kernel == "ringing")
+    return Blur(highlights=0.0 if is_of_codes else highlights, motion=drawn)
 
 
 def _possible(scene: Scene, options: BlurOptions) -> tuple[list[str], list[float]]:
@@ -361,10 +362,21 @@ def _softening(stream: Stream, cause: Web) -> Work:
     if sigma < 1e-3:
         return ready(stream.light())  # the next pixel's share is below any float, and 0 would be divided by
     if cause.kernel == "ringing":
-        return convolving(stream.light(), ringing(1.7 / sigma))  # halves the same frequency as the Gaussian
+        return ready(_rung(stream.light(), ringing(1.7 / sigma)))  # halves the same frequency as the Gaussian
     if cause.kernel == "gaussian" and cause.aspect == 1:
         return softening(stream, sigma)
     return _belling(stream, sigma * cause.aspect**0.5, sigma * cause.aspect**-0.5, cause)
+
+
+def _rung(light: Light, kernel: Light) -> Light:
+    """Return `light` as a filter of sRGB codes leaves it: the web resizes and sharpens codes, not light.
+
+    In light a ring below a highlight would fall to black, and one above a shadow would hardly be seen.
+    """
+    if kernel.size == 1:
+        return light
+    codes = convolve(encode(light).astype(np.float32), kernel)
+    return decode(np.rint(np.clip(codes, 0, 255)).astype(np.uint8))
 
 
 def _belling(stream: Stream, along: float, across: float, cause: Web) -> Work:
