@@ -27,6 +27,7 @@ from degradations._defocus import opening
 from degradations._layers import layering
 from degradations._light import decode, encode, expand_highlights
 from degradations._motion import Turn, camera_path, moving_object, path_length
+from degradations._outline import things
 from degradations._pass import Interpolation, Pass
 from degradations._psf import aperture, bell, point_spread, ringing, trajectory
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
@@ -185,8 +186,12 @@ def _possible(scene: Scene, options: BlurOptions) -> tuple[list[str], list[float
     if options.preset == "realrestorer":
         return ["chain"], [1.0]
     weights = {name: float(getattr(options, name)) for name in _DRAW if name != "chain"}
-    impossible = {"object_motion": not _objects(scene), "clip": not _moves(scene)}
+    candidates = _objects(scene)
+    impossible = {"object_motion": not candidates, "clip": not _moves(scene)}
     weights = {name: weight for name, weight in weights.items() if not impossible.get(name)}
+    others = sum(weights.values()) - weights.get("object_motion", 0)
+    if others and candidates and not _things(scene, candidates):
+        weights["object_motion"] = 0.0  # a piece of pavement would move; whoever asks for nothing else gets that
     if not any(weights.values()):
         raise SourceError("no_cause", "blur: no cause with a weight above 0 is possible for this scene")
     return list(weights), list(weights.values())
@@ -200,6 +205,10 @@ def _objects(scene: Scene) -> list[int]:
     low, high = OBJECT_AREA
     sized = [label for label, area in enumerate(areas) if low <= area <= high]
     return [label for label in sized if _stands_out(scene.segments == label, scene.depth)]
+
+
+def _things(scene: Scene, candidates: list[int]) -> list[int]:
+    return [] if scene.segments is None else things(scene.image, scene.segments, candidates)
 
 
 def _stands_out(inside: NDArray[np.bool_], depth: NDArray[np.float32] | None) -> bool:
@@ -230,7 +239,8 @@ def _draw_linear(rng: np.random.Generator, severity: float, scene: Scene) -> Lin
 
 
 def _draw_object(rng: np.random.Generator, severity: float, scene: Scene) -> ObjectMotion:
-    segment = choice(rng, _objects(scene))
+    candidates = _objects(scene)
+    segment = choice(rng, _things(scene, candidates) or candidates)
     vertical = uniform(rng, -1, 1)  # things on earth mostly move sideways
     return ObjectMotion(
         length=1.5 * path(severity, LENGTH), angle=math.pi / 2 + vertical**3 * math.pi / 2, segment=segment
