@@ -68,9 +68,11 @@ def desaturation(keep: float) -> NDArray[np.float32]:
     return np.asarray(keep * np.eye(3) + (1 - keep) * grey, dtype=np.float32)
 
 
-def chroma_of(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the 3x3 matrix that gives what `matrix` makes, less its luminance."""
-    return np.asarray((np.eye(3, dtype=np.float32) - desaturation(0)) @ matrix, dtype=np.float32)
+@lru_cache(maxsize=64)
+def keeping(luma: float, chroma: float) -> NDArray[np.float32]:
+    """Return the 3x3 matrix that keeps `luma` of the luminance and `chroma` of what differs from it."""
+    grey = np.tile(LUMA, (3, 1))
+    return np.asarray(chroma * np.eye(3) + (luma - chroma) * grey, dtype=np.float32)
 
 
 def planckian(kelvin: float) -> NDArray[np.float64]:

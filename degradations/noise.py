@@ -29,7 +29,7 @@ from degradations._codecs import jpeg
 from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage, Weight, any_weight
 from degradations._light import LUMA, linear
 from degradations._pass import scaled
-from degradations._random import chance, choice, gaussian_field, integer, normal, seed, uniform
+from degradations._random import chance, choice, gaussian_field, integer, log_uniform, normal, seed, uniform
 from degradations._regions import areas, halved, region_map, regions, some_regions
 from degradations._sensor import GREY, Sensor, exposure, grey_sigma, stuck
 from degradations._severity import path
@@ -38,10 +38,16 @@ from storage.records import Image, Scene
 
 SIGMA = (3.0, 6.0, 12.0, 22.0, 35.0, 60.0)  # of mid-grey, sRGB codes, at the borders of the levels
 AREA = (0.1, 0.165, 0.21, 0.52, 0.82, 1.0)  # of segments that are not cleared; weak noise is seen in half of its pixels
-CLEARED = {"sensor": (0.85, 1.2), "granular": (1.25, 2.0), "web": (1.0, 1.5)}
+CLEARED = {"sensor": (0.85, 1.2), "granular": (1.2, 2.0), "web": (1.0, 1.5)}
 """Of AREA, by how well each kind is seen, and sigma, sRGB codes, that noise reduction leaves elsewhere: not visible."""
+LUMA_LEFT = (0.15, 0.8)  # of fine luma noise after noise reduction; these three and TOE: `EXPERIMENTS.md`, "Real noise"
+BLOTCH_LEFT = (0.3, 0.9)  # of coarse chroma, over the root of LUMA_LEFT: who smooths luma smooths chroma more
+CHROMA_LEFT = (0.0, 0.25)  # of fine chroma, over that of the coarse
+TOE = (0.03, 0.3)  # of the tone curve
 CHROMA_GAIN = np.float32(1.6)  # a linear enlargement by two keeps 39 % of the variance
 GRANULAR_CHROMA = 0.35  # of luma grain (RealRestorer, released code)
+COLOURED = float(np.sqrt(1 + (GRANULAR_CHROMA * (np.eye(3) - desaturation(0))) ** 2 @ np.ones(3)).mean())
+"""By how much that chroma raises the sigma of the channels over that of luma grain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +56,7 @@ class Noise:
 
     shot, read: variances per unit of light and at black, linear. row: sigma of rows, linear. hot: fraction of stuck
     pixels. bits: of the converter, 10 to 14, 0 for none. red, blue: white-balance gains, 1 to 2.4. crosstalk: of the
-    colour matrix, 0 to 1. chroma, blotch: what is left of fine and coarse chroma noise, 0 to 1.
+    colour matrix, 0 to 1. luma, chroma, blotch, toe: what noise reduction leaves, and the tone curve (`Sensor`).
     grain: sigma of luma grain, [0, 1]; grain_chroma: of its chroma; grain_radius: sigma of its blur, pixels; clump:
     side of the box that gathers it, pixels, 0 for none; clump_threshold: of the local over the mean variance;
     midtones: whether grain fades towards black and white.
@@ -68,8 +74,10 @@ class Noise:
     red: float
     blue: float
     crosstalk: float
+    luma: float
     chroma: float
     blotch: float
+    toe: float
     grain: float
     grain_chroma: float
     grain_radius: float
@@ -252,8 +260,10 @@ def _sensor_of(params: Noise) -> Sensor:
         red=params.red,
         blue=params.blue,
         crosstalk=params.crosstalk,
+        luma=params.luma,
         chroma=params.chroma,
         blotch=params.blotch,
+        toe=params.toe,
         seed=params.seed,
     )
 
@@ -263,6 +273,8 @@ def _quiet(rng: np.random.Generator, severity: float) -> Noise:
     del severity
     processed = chance(rng, 0.5)
     red, blue, crosstalk = uniform(rng, 1.9, 2.4), uniform(rng, 1.5, 1.9), uniform(rng, 0.3, 0.8)
+    luma = uniform(rng, *LUMA_LEFT)
+    blotch = uniform(rng, *BLOTCH_LEFT) * math.sqrt(luma)
     return Noise(
         shot=0.0,
         read=0.0,
@@ -272,8 +284,10 @@ def _quiet(rng: np.random.Generator, severity: float) -> Noise:
         red=red if processed else 1.0,
         blue=blue if processed else 1.0,
         crosstalk=crosstalk if processed else 0.0,
-        chroma=uniform(rng, 0.15, 0.6),
-        blotch=uniform(rng, 0.5, 0.95),
+        luma=luma,
+        chroma=uniform(rng, *CHROMA_LEFT) * blotch,
+        blotch=blotch,
+        toe=log_uniform(rng, *TOE),
         grain=0.0,
         grain_chroma=0.0,
         grain_radius=uniform(rng, 0.4, 1.2),
@@ -337,7 +351,8 @@ def _read(shot: float, deviation: float) -> float:
 
 def _granular(rng: np.random.Generator, sigma: float, params: Noise) -> Noise:
     coloured = chance(rng, 0.7)
-    return replace(params, grain=sigma, grain_chroma=GRANULAR_CHROMA * sigma if coloured else 0.0)
+    grain = sigma / COLOURED if coloured else sigma
+    return replace(params, grain=grain, grain_chroma=GRANULAR_CHROMA * grain if coloured else 0.0)
 
 
 def _web(rng: np.random.Generator, sigma: float, params: Noise) -> Noise:

@@ -138,8 +138,18 @@ def test_raw_noise_is_what_the_converter_reads_less_the_signal(levels):
 
 def test_noise_is_the_sum_of_fine_and_coarse():
     light, fine, coarse, found = numbers(H, W, 3), numbers(H, W, 3, seed=1), numbers(2, W, 3), np.empty((H, W, 3), "f4")
-    sensor.add_noise(light, fine, coarse, 3, 9, found)
+    sensor.add_noise(light, fine, coarse, 0, 3, 9, found)
     np.testing.assert_allclose(found, light + fine + lying(coarse, 3, H, 9), atol=1e-6)
+
+
+def test_noise_is_added_before_the_tone_curve():
+    toe, light, fine, found = 0.08, numbers(H, W, 3), numbers(H, W, 3, seed=1) - 0.5, np.empty((H, W, 3), "f4")
+    raised = np.empty(light.size, "f4")
+    sensor.raise_toe(light.reshape(-1), toe, raised)
+    np.testing.assert_allclose(raised**2 * (1 + toe) / (raised + toe), light.reshape(-1), atol=1e-6)
+    sensor.add_noise(light, fine, np.zeros((1, W, 3), "f4"), toe, 0, H, found)
+    seen = np.maximum(raised.reshape(light.shape) + fine, 0)
+    np.testing.assert_allclose(found, seen**2 * (1 + toe) / (seen + toe), atol=1e-6)
 
 
 def test_a_field_counts_as_its_definition_says():

@@ -182,7 +182,8 @@ def test_grain_fades_towards_black_and_white() -> None:
 
 def test_clumped_grain_is_coarser() -> None:
     scene = scene_of(np.full((*MEGAPIXEL, 3), 128, np.uint8))
-    params = dataclasses.replace(drawn(2, 0.4, scene, mode="granular", segment_aware=0), grain_radius=0.0, clump=0)
+    grain = drawn(2, 0.4, scene, mode="granular", segment_aware=0)
+    params = dataclasses.replace(grain, grain_radius=0.0, grain_chroma=0.0, clump=0)
     clumped = dataclasses.replace(params, clump=5, clump_threshold=0.4)
     first, second = (noisy(p, scene)[..., 1].astype(np.float32) for p in (params, clumped))
     assert abs(neighbours(first)) < 0.01

@@ -72,13 +72,16 @@ def _where(
 
 def _exposed(light: Tensor, params: list["Noise"]) -> Tensor:
     """Return `light` as the sensors see it: noise on the mosaic, developed (`_sensor.expose`)."""
+    toe = _flat(params, "toe", light)[..., None]
+    light = (light + (light * light + 4 * (1 + toe) * toe * light).sqrt_()) / (2 * (1 + toe))
     raw = _raw_noise(_mosaic(_mixed(light, np.stack([_to_sensor(each) for each in params]))), params)
-    fine = np.stack([_desaturation(each.chroma) @ _from_sensor(each) for each in params])
+    fine = np.stack([_keeping(each.luma, each.chroma) @ _from_sensor(each) for each in params])
     out = light + _demosaiced(raw, fine)
-    if min(raw.shape[1:]) < _BLOTCH or all(each.blotch == each.chroma for each in params):
-        return out
-    coarse = [(each.blotch - each.chroma) * (np.eye(3) - _desaturation(0)) @ _from_sensor(each) for each in params]
-    return out + _blotches(raw, np.stack(coarse))
+    if min(raw.shape[1:]) >= _BLOTCH:
+        coarse = [_keeping(1 - each.luma, each.blotch - each.chroma) @ _from_sensor(each) for each in params]
+        out += _blotches(raw, np.stack(coarse))
+    out.clamp_(min=0)
+    return out * out * (1 + toe) / (out + toe).clamp_(min=1e-12)
 
 
 def _raw_noise(signal: Tensor, params: list["Noise"]) -> Tensor:
@@ -208,7 +211,7 @@ def _grain_chroma(tones: Tensor, params: list["Noise"]) -> Tensor:
     half = (max(1, height // 2), max(1, width // 2))
     numbers = gaussian_fields(half[0] * half[1] * 3, [each.seed for each in params], stream=4, device=tones.device)
     field = numbers.view(batch, *half, 3).permute(0, 3, 1, 2)
-    gains = np.stack([_CHROMA_GAIN * each.grain_chroma * (np.eye(3) - _desaturation(0)) for each in params])
+    gains = np.stack([_CHROMA_GAIN * each.grain_chroma * _keeping(0, 1) for each in params])
     return _resized(_mixed(field, gains), (height, width), "bilinear")
 
 
@@ -233,6 +236,6 @@ def _to_sensor(params: "Noise") -> NDArray[np.float64]:
     return np.asarray(np.linalg.inv(_from_sensor(params)))
 
 
-def _desaturation(keep: float) -> NDArray[np.float64]:
-    """Return `_camera.desaturation`: luminance stays, `keep` of the chroma too."""
-    return keep * np.eye(3) + (1 - keep) * np.tile(_LUMA, (3, 1))
+def _keeping(luma: float, chroma: float) -> NDArray[np.float64]:
+    """Return `_camera.keeping`: `luma` of the luminance, `chroma` of what differs from it."""
+    return chroma * np.eye(3) + (luma - chroma) * np.tile(_LUMA, (3, 1))

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from degradations._compiled import compiled
+from degradations._compiled import compiled, inlined
 from degradations._contract import Light
 from degradations.kernels._rows import between
 from degradations.kernels.codes import nearest
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
+_TWO, _FOUR = np.float32(2), np.float32(4)
 
 
 @compiled("void(f4[:, ::1], f4[:, ::1], f4[::1], f4, f4, f4, f4[:, ::1])")
@@ -26,12 +27,35 @@ def raw_noise(signal: Light, field: Light, rows: Light, shot: float, read: float
             out[row, column] = min(raw, _ONE) - x
 
 
-@compiled("void(f4[:, :, ::1], f4[:, :, ::1], f4[:, :, ::1], i8, i8, f4[:, :, ::1])")
-def add_noise(light: Light, fine: Light, coarse: Light, top: int, height: int, out: Light) -> None:
-    """Write `light` + `fine` + `coarse` to `out`, some rows of (H, W, 3) from `top` on; coarse: (h, W, 3)."""
+@inlined
+def _raised(tone: np.float32, toe: np.float32) -> np.float32:
+    """Return the light x that `crush` makes `tone` of: x^2 (1 + toe) / (x + toe)."""
+    root: np.float32 = np.sqrt(tone * tone + _FOUR * (_ONE + toe) * toe * tone)
+    return (tone + root) / (_TWO * (_ONE + toe))
+
+
+@compiled("void(f4[::1], f4, f4[::1])")
+def raise_toe(tones: Light, toe: np.float32, out: Light) -> None:
+    """Write the light that a tone curve with `toe` turns into `tones` to `out`, both (N,)."""
+    for value in range(tones.size):
+        out[value] = _raised(max(tones[value], _ZERO), toe)
+
+
+@compiled("void(f4[:, :, ::1], f4[:, :, ::1], f4[:, :, ::1], f4, i8, i8, f4[:, :, ::1])")
+def add_noise(light: Light, fine: Light, coarse: Light, toe: np.float32, top: int, height: int, out: Light) -> None:
+    """Write `light` + `fine` + `coarse` to `out`, some rows of (H, W, 3) from `top` on; coarse: (h, W, 3).
+
+    toe: of the tone curve that comes after the noise and has shaped `light`; 0 for none.
+    """
     for row in range(len(light)):
         seen, noise, written = light[row].reshape(-1), fine[row].reshape(-1), out[row].reshape(-1)
         first, second, share = between(top + row, height, len(coarse))
         above, below = coarse[first].reshape(-1), coarse[second].reshape(-1)
+        if toe > _ZERO:
+            for value in range(seen.size):
+                added = noise[value] + (above[value] + (below[value] - above[value]) * share)
+                x = max(_raised(max(seen[value], _ZERO), toe) + added, _ZERO)
+                written[value] = x * x * (_ONE + toe) / (x + toe)
+            continue
         for value in range(seen.size):
             written[value] = seen[value] + noise[value] + (above[value] + (below[value] - above[value]) * share)

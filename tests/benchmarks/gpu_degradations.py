@@ -44,8 +44,10 @@ class SensorNoise:
     red: float = 2.1
     blue: float = 1.7
     crosstalk: float = 0.5
-    chroma: float = 0.3
-    blotch: float = 0.8
+    luma: float = 0.6
+    chroma: float = 0.1
+    blotch: float = 0.6
+    toe: float = 0.01
     grain: float = 0.0
     grain_chroma: float = 0.0
     grain_radius: float = 0.0
