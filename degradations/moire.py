@@ -38,9 +38,10 @@ from storage.records import Image, Scene
 
 Layout = Literal["rgb", "bgr", "pentile", "delta"]
 LAYOUTS: tuple[Layout, ...] = ("rgb", "bgr", "pentile", "delta")
+WEIGHTS = (0.3, 0.3, 0.25, 0.15)  # a mosaic that begins with blue, or a camera upside down, sees rgb as bgr: as often
 CONTRAST = (0.06, 0.09, 0.12, 0.15, 0.2, 0.28)  # RMS of the pattern over the light, at the borders of the levels
-SATURATION = (0.2, 0.2, 0.4, 0.6, 0.8, 1.0)
-AREA = (0.05, 0.21, 0.44, 0.56, 0.8, 1.0)  # of the pattern; weak, it is seen in half of that (`EXPERIMENTS.md`)
+SATURATION = (0.4, 0.5, 0.7, 0.85, 1.0, 1.0)  # real patterns are of more colour than light (`EXPERIMENTS.md`)
+AREA = (0.05, 0.18, 0.36, 0.52, 0.78, 1.0)  # of the pattern; weak, it is seen in half of that (`EXPERIMENTS.md`)
 BLENDED_AREA = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)  # of a blended one, which is seen all over
 LIFT = (0.0, 0.02, 0.06, 0.2, 0.5, 1.0)  # it is seen all over the picture, so it comes last
 GREY = 0.7  # sRGB value on which patterns to blend lie
@@ -122,7 +123,7 @@ def sample(rng: np.random.Generator, severity: float, scene: Scene, options: Moi
         saturation=path(severity, SATURATION),
         area=path(severity, BLENDED_AREA if blended else AREA),
         area_seed=seed(rng),
-        layout=choice(rng, LAYOUTS, (0.5, 0.15, 0.25, 0.1)),
+        layout=choice(rng, LAYOUTS, WEIGHTS),
         orders=tuple(grid[0] for grid in grids),
         beat_rows=tuple(grid[1] for grid in grids),
         beat_columns=tuple(grid[2] for grid in grids),

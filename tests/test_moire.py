@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from degradations._contract import Frame, Light
-from degradations._light import decode, luminance
+from degradations._light import LUMA, decode, luminance
 from degradations._random import generator
 from degradations._recipes import draw, params_of
 from degradations._render import render, render_params
@@ -220,3 +220,12 @@ def test_content_does_not_move() -> None:
 
 def test_contrast_rises_over_the_levels() -> None:
     assert [drawn(1, level / 5).contrast for level in range(1, 6)] == pytest.approx(CONTRAST[1:])
+
+
+def test_patterns_are_of_about_as_much_colour_as_light() -> None:
+    shares = []
+    for seed in range(60):
+        seen = pattern(dataclasses.replace(drawn(seed, 0.5), area=1.0), (256, 256))
+        light = seen @ LUMA
+        shares.append(np.sqrt(((seen - light[..., None]) ** 2).mean()) / light.std())
+    assert 0.6 < np.median(shares) < 2  # two photographed screens: 1.0 to 3.6
