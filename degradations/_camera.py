@@ -23,10 +23,9 @@ def mosaic(light: Light, filters: NDArray[np.float32]) -> Light:
     filters: the 3x3 matrix from light to what each of the three lets through.
     """
     raw = np.empty(light.shape[:2], np.float32)
-    for row in range(min(2, len(light))):
-        left, right = (cv2.transform(light[row::2], filters[channel : channel + 1]) for channel in (row, row + 1))
-        raw[row::2, ::2] = left[:, ::2]
-        raw[row::2, 1::2] = right[:, 1::2]
+    seen = light if np.array_equal(filters, np.eye(3)) else cv2.transform(light, filters)
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        raw[row::2, column::2] = seen[row::2, column::2, row + column]
     return raw
 
 

@@ -74,7 +74,7 @@ def exposure(light: Light, sensor: Sensor, gain: Light | None = None) -> Work:
         field = gaussian_field(shape, sensor.seed, rows=part)
         if hot is not None:
             field[hot[part]] = STUCK
-        noise[part] = raw_noise(_filtered(_raised(light[part], sensor.toe), sensor), sensor, field, rows[part])
+        noise[part] = raw_noise(_filtered(light[part], sensor), sensor, field, rows[part])
         if gain is not None:
             noise[part] *= gain[part]
     return development(noise, sensor)
@@ -154,4 +154,8 @@ def _raised(light: Light, toe: float) -> Light:
 
 
 def _filtered(light: Light, sensor: Sensor) -> Light:
-    return mosaic(light, to_sensor(sensor.red, sensor.blue, sensor.crosstalk))
+    """Return what the mosaic passes of `light` before the tone curve, float32 (H, W)."""
+    filters = to_sensor(sensor.red, sensor.blue, sensor.crosstalk)
+    if np.array_equal(filters, np.eye(3)):  # a third of the values to raise
+        return _raised(mosaic(light, filters), sensor.toe)
+    return mosaic(_raised(light, sensor.toe), filters)

@@ -8,7 +8,7 @@ from degradations.kernels._rows import between
 from degradations.kernels.codes import nearest
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_TWO, _FOUR = np.float32(2), np.float32(4)
+_HALF, _FOUR = np.float32(0.5), np.float32(4)
 
 
 @compiled("void(f4[:, ::1], f4[:, ::1], f4[::1], f4, f4, f4, f4[:, ::1])")
@@ -28,17 +28,21 @@ def raw_noise(signal: Light, field: Light, rows: Light, shot: float, read: float
 
 
 @inlined
-def _raised(tone: np.float32, toe: np.float32) -> np.float32:
-    """Return the light x that `crush` makes `tone` of: x^2 (1 + toe) / (x + toe)."""
-    root: np.float32 = np.sqrt(tone * tone + _FOUR * (_ONE + toe) * toe * tone)
-    return (tone + root) / (_TWO * (_ONE + toe))
+def _raised(tone: np.float32, linear: np.float32, half: np.float32) -> np.float32:
+    """Return the light x that `crush` makes `tone` of: x^2 (1 + toe) / (x + toe).
+
+    linear: 4 toe (1 + toe). half: 0.5 / (1 + toe); both are not worked out for every value.
+    """
+    root: np.float32 = np.sqrt((tone + linear) * tone)
+    return (tone + root) * half
 
 
 @compiled("void(f4[::1], f4, f4[::1])")
 def raise_toe(tones: Light, toe: np.float32, out: Light) -> None:
     """Write the light that a tone curve with `toe` turns into `tones` to `out`, both (N,)."""
+    linear, half = _FOUR * toe * (_ONE + toe), _HALF / (_ONE + toe)
     for value in range(tones.size):
-        out[value] = _raised(max(tones[value], _ZERO), toe)
+        out[value] = _raised(max(tones[value], _ZERO), linear, half)
 
 
 @compiled("void(f4[:, :, ::1], f4[:, :, ::1], f4[:, :, ::1], f4, i8, i8, f4[:, :, ::1])")
@@ -47,6 +51,7 @@ def add_noise(light: Light, fine: Light, coarse: Light, toe: np.float32, top: in
 
     toe: of the tone curve that comes after the noise and has shaped `light`; 0 for none.
     """
+    linear, half, full = _FOUR * toe * (_ONE + toe), _HALF / (_ONE + toe), _ONE + toe
     for row in range(len(light)):
         seen, noise, written = light[row].reshape(-1), fine[row].reshape(-1), out[row].reshape(-1)
         first, second, share = between(top + row, height, len(coarse))
@@ -54,8 +59,8 @@ def add_noise(light: Light, fine: Light, coarse: Light, toe: np.float32, top: in
         if toe > _ZERO:
             for value in range(seen.size):
                 added = noise[value] + (above[value] + (below[value] - above[value]) * share)
-                x = max(_raised(max(seen[value], _ZERO), toe) + added, _ZERO)
-                written[value] = x * x * (_ONE + toe) / (x + toe)
+                x = max(_raised(max(seen[value], _ZERO), linear, half) + added, _ZERO)
+                written[value] = x * x * full / (x + toe)
             continue
         for value in range(seen.size):
             written[value] = seen[value] + noise[value] + (above[value] + (below[value] - above[value]) * share)
