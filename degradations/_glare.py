@@ -5,7 +5,7 @@ Glare, star and halo are one texture over angle and log radius, shared by all so
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +14,9 @@ from degradations._aperture import ANGLES, FAR, NEAR, RADII, STEP, WAVELENGTHS, 
 from degradations._area import coarse
 from degradations._contract import Light
 from degradations._fields import lattice
+
+if TYPE_CHECKING:
+    from degradations.flare import Flare
 
 GRID = 256
 _SMOOTH = 64  # pixels along the short side of what is far out of focus
@@ -48,7 +51,7 @@ class Ghost(NamedTuple):
     hollow: float
 
 
-def stray_light(params: Any, shape: tuple[int, int], visible: tuple[float, ...], *, short: int = GRID) -> Light:
+def stray_light(params: "Flare", shape: tuple[int, int], visible: tuple[float, ...], *, short: int = GRID) -> Light:
     """Return the stray light at gain 1 of a picture of `shape` (H, W), float32 (h, w, 3) on a grid of `short` pixels.
 
     params: a Flare. visible: share of each source that nothing hides.
@@ -68,7 +71,7 @@ def stray_light(params: Any, shape: tuple[int, int], visible: tuple[float, ...],
     return field * _grease(params, grid)[..., None] if params.grease > 0 else field
 
 
-def rays(params: Any) -> Light:
+def rays(params: "Flare") -> Light:
     """Return glare, star and halo over angle and log radius, float32 (ANGLES + 1, RADII, 3); the last row is the first.
 
     The glare r^-a e^-dr and its shimmer are neutral, so that far glare has the colour of its source. Only glare, which
@@ -92,7 +95,7 @@ def rays(params: Any) -> Light:
     return texture
 
 
-def aperture_of(params: Any) -> Aperture:
+def aperture_of(params: "Flare") -> Aperture:
     """Return the aperture that a Flare describes."""
     return Aperture(
         blades=params.blades,
@@ -105,7 +108,7 @@ def aperture_of(params: Any) -> Aperture:
     )
 
 
-def _peaks(params: Any, contrast: Light) -> Light:
+def _peaks(params: "Flare", contrast: Light) -> Light:
     """Return the streaks of the star, what stands out of the glare, with _MOST_SHIFT more radii at both ends."""
     peaks = np.maximum(contrast - np.float32(1.5), 0)
     peaks *= np.minimum(np.sqrt(peaks), 3)
@@ -113,13 +116,13 @@ def _peaks(params: Any, contrast: Light) -> Light:
     return np.asarray(cv2.copyMakeBorder(peaks, 0, 0, _MOST_SHIFT, _MOST_SHIFT, cv2.BORDER_REPLICATE))
 
 
-def _fall(params: Any, wavelength: float) -> Light:
+def _fall(params: "Flare", wavelength: float) -> Light:
     """Return how streaks of `wavelength` fade with the radius: their length is proportional to it."""
     length = np.float32(params.streak_length * wavelength / WAVELENGTHS[1])
     return np.asarray(np.exp(-_RADII / length) * (_RADII + np.float32(params.core)) ** np.float32(-0.8))
 
 
-def _halo(params: Any, wavelength: float) -> Light:
+def _halo(params: "Flare", wavelength: float) -> Light:
     """Return the ring around the source over the radius; diffracted red lies outside."""
     ring, width = np.float32(params.halo_radius * wavelength / WAVELENGTHS[1]), np.float32(0.1 * params.halo_radius)
     return np.asarray(np.float32(params.halo) * np.exp(-(((_RADII - ring) / width) ** 2)), dtype=np.float32)
@@ -134,7 +137,7 @@ def _offsets(grid: tuple[int, int], shape: tuple[int, int], source: Source) -> t
     return down.astype(np.float32), across.astype(np.float32)
 
 
-def _look_up(texture: Light, down: Light, across: Light, params: Any) -> Light:
+def _look_up(texture: Light, down: Light, across: Light, params: "Flare") -> Light:
     shape = (down.shape[0], across.shape[1])
     rows = np.broadcast_to(-down if params.flip_rows else down, shape).astype(np.float32)
     columns = np.broadcast_to(-across if params.flip_columns else across, shape).astype(np.float32)
@@ -145,7 +148,7 @@ def _look_up(texture: Light, down: Light, across: Light, params: Any) -> Light:
     return np.asarray(cv2.remap(texture, radius, angle, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
-def _grease(params: Any, grid: tuple[int, int]) -> Light:
+def _grease(params: "Flare", grid: tuple[int, int]) -> Light:
     """Return how unevenly a film on the front lens, far out of focus, scatters: float32 (h, w), about 1."""
     small = coarse(grid, _SMOOTH)
     film = lattice(small, params.grease_seed, cell=480) + np.float32(0.6) * lattice(
@@ -156,20 +159,20 @@ def _grease(params: Any, grid: tuple[int, int]) -> Light:
     return np.asarray(np.exp(np.float32(params.grease) * film), dtype=np.float32)
 
 
-def _anamorphic(params: Any, down: Light, across: Light) -> Light:
+def _anamorphic(params: "Flare", down: Light, across: Light) -> Light:
     line = np.exp(-((down / np.float32(0.006)) ** 2)) * np.exp(-np.abs(across) / np.float32(params.anamorphic_length))
     tint = np.array([0.35, 0.6, 1.0], np.float32)  # the blue of cylindrical coatings
     return np.asarray(np.float32(params.anamorphic) * line[..., None] * tint, dtype=np.float32)
 
 
-def _add_ghosts(glow: Light, params: Any, shape: tuple[int, int], source: Source) -> None:
+def _add_ghosts(glow: Light, params: "Flare", shape: tuple[int, int], source: Source) -> None:
     for values in params.ghosts:
         ghost = Ghost(*values)
         place = Source(0.5 - ghost.along * (source.row - 0.5), 0.5 - ghost.along * (source.column - 0.5), 1, 1, 1)
         _add_ghost(glow, params, shape, place, ghost)
 
 
-def _add_ghost(glow: Light, params: Any, shape: tuple[int, int], place: Source, ghost: Ghost) -> None:
+def _add_ghost(glow: Light, params: "Flare", shape: tuple[int, int], place: Source, ghost: Ghost) -> None:
     grid = (glow.shape[0], glow.shape[1])
     scale = min(grid)
     reach = ghost.radius * 1.05 + 2 / scale

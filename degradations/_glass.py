@@ -4,7 +4,7 @@ Fresnel's equations for unpolarised light (Born and Wolf, Principles of Optics, 
 """
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,6 +14,10 @@ from degradations._contract import Light
 from degradations._fields import lattice
 from degradations._light import LUMA, luminance
 from degradations._random import uniform_field
+from storage.records import Image
+
+if TYPE_CHECKING:
+    from degradations.reflection import Reflection
 
 INDEX = 1.5
 GRID = 256  # pixels along the short side on which weights, which are smooth, are made
@@ -39,13 +43,13 @@ def ghost_ratio(incidence: float) -> float:
     return (1 - surface(incidence)) ** 2
 
 
-def weight(params: Any, field: Light) -> Light:
+def weight(params: "Reflection", field: Light) -> Light:
     """Return how much of the reflection shows, float32 in (0, 1): 1/2 where `field` is `params.cover`."""
     slope = np.clip((field - np.float32(params.cover)) * np.float32(1 / params.softness), -30, 30)
     return np.asarray(1 / (1 + np.exp(-slope)), dtype=np.float32)
 
 
-def gains(params: Any, field: Light) -> Light:
+def gains(params: "Reflection", field: Light) -> Light:
     """Return the gain of the mirrored world, float32: from `params.faint`, which it has all over, to `params.gain`.
 
     params: a Reflection. field: as `weight_field` returns it.
@@ -56,7 +60,9 @@ def gains(params: Any, field: Light) -> Light:
     return shown
 
 
-def weight_field(params: Any, behind: Light, mirrored: Light, segments: Any, *, short: int = GRID) -> Light:
+def weight_field(
+    params: "Reflection", behind: Light, mirrored: Light, segments: Image | None, *, short: int = GRID
+) -> Light:
     """Return the field, float32 (h, w) of scale about 1, above whose level `params.cover` the reflection shows.
 
     params: a Reflection. behind, mirrored: the scenes on both sides of the glass, linear light. segments: (H, W) labels
@@ -76,7 +82,7 @@ def weight_field(params: Any, behind: Light, mirrored: Light, segments: Any, *, 
     return np.asarray(clouds, dtype=np.float32)
 
 
-def _pane(params: Any, shape: tuple[int, int], grid: tuple[int, int]) -> Light:
+def _pane(params: "Reflection", shape: tuple[int, int], grid: tuple[int, int]) -> Light:
     """Return the distance from the edge of a tilted pane, positive inside, in thirds of the short side."""
     row, column, height, width, tilt = params.pane
     down = (((np.arange(grid[0]) + 0.5) / grid[0] - row) * shape[0] / min(shape))[:, None]
@@ -86,14 +92,14 @@ def _pane(params: Any, shape: tuple[int, int], grid: tuple[int, int]) -> Light:
     return np.asarray(3 * inside, dtype=np.float32)
 
 
-def _of_segments(params: Any, segments: Any, grid: tuple[int, int]) -> Light:
+def _of_segments(params: "Reflection", segments: Image | None, grid: tuple[int, int]) -> Light:
     """Return a height for each segment, slightly blurred at its border."""
     heights = 2.4 * uniform_field((256,), params.weight_seed, stream=2) - np.float32(1.2)
     labels = cv2.resize(segments, grid[::-1], interpolation=cv2.INTER_NEAREST).reshape(grid)
     return np.asarray(cv2.GaussianBlur(heights[labels], (0, 0), 1.2), dtype=np.float32)
 
 
-def _of_both_layers(params: Any, behind: Light, mirrored: Light, grid: tuple[int, int]) -> Light:
+def _of_both_layers(params: "Reflection", behind: Light, mirrored: Light, grid: tuple[int, int]) -> Light:
     """Return a random two-layer perceptron of smooth features of both scenes, in place of SynNet's trained weights."""
     features = np.stack([feature for layer in (behind, mirrored) for feature in _features(layer)])
     inner = np.array(params.projection[: FEATURES * HIDDEN], np.float32).reshape(HIDDEN, FEATURES)

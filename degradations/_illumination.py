@@ -1,6 +1,6 @@
 """The uneven light of a dark scene: a lamp's pool, a flash, a lens that shades its corners, places in the dark."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -10,13 +10,16 @@ from degradations._fields import lattice
 from degradations._regions import region_map
 from storage.records import Scene
 
+if TYPE_CHECKING:
+    from degradations.low_light import LowLight
+
 REDUCTION = 8  # the field is smooth: an eighth of the size will do
 SHRUNK = 4  # and a quarter for segments
 FEATHER = 3.0  # pixels, between segments
 SPOTS = 380.0  # pixels at 1024: width of the places that are darker than others
 
 
-def illumination(params: Any, scene: Scene) -> Light:
+def illumination(params: "LowLight", scene: Scene) -> Light:
     """Return E of a LowLight, float32 at an eighth of the scene's size, in (0, 1]."""
     height, width = scene.image.shape[:2]
     shape = (-(-height // REDUCTION), -(-width // REDUCTION))
@@ -31,7 +34,7 @@ def illumination(params: Any, scene: Scene) -> Light:
     return np.asarray(light, dtype=np.float32)
 
 
-def lighting(params: Any, scene: Scene) -> Light | None:
+def lighting(params: "LowLight", scene: Scene) -> Light | None:
     """Return E of a LowLight times that of the scene's segments, float32 (H, W); None where it is 1."""
     if params.field == params.vignette == params.unevenness == 0 and not params.segment_stops:
         return None
@@ -43,7 +46,7 @@ def lighting(params: Any, scene: Scene) -> Light | None:
     return np.asarray(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)).reshape(height, width)
 
 
-def _pool(params: Any, shape: tuple[int, int], size: tuple[int, int]) -> Light:
+def _pool(params: "LowLight", shape: tuple[int, int], size: tuple[int, int]) -> Light:
     """Return the inverse square of a lamp, levelled off near it, 1 at its place."""
     rows, columns = _places(shape)
     down = (rows - np.float32(params.lamp_row)) * (size[0] / min(size))
@@ -51,7 +54,7 @@ def _pool(params: Any, shape: tuple[int, int], size: tuple[int, int]) -> Light:
     return np.asarray(1 / (1 + (down * down + across * across) / np.float32(params.lamp_radius**2)))
 
 
-def _shading(params: Any, shape: tuple[int, int], size: tuple[int, int]) -> Light:
+def _shading(params: "LowLight", shape: tuple[int, int], size: tuple[int, int]) -> Light:
     """Return how the lens shades the corners: the squared cosine of the angle, of which the fourth power counts."""
     rows, columns = _places(shape)
     radius = ((rows - 0.5) * size[0]) ** 2 + ((columns - 0.5) * size[1]) ** 2

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from degradations import load
 from degradations._contract import Degradation, Frame, Light, Part, Stage
 from degradations._light import decode, decode_bright, encode
-from degradations._recipes import params_of
+from degradations._recipes import fingerprint, params_of
 from degradations._strips import PIXELS, ByRows, FromCodes, Gathering, IntoCodes, Stream, Work, strips, unread
 from storage.records import Image, Recipe, Scene
 
@@ -40,8 +40,10 @@ def replay(clean: Image, recipe: Recipe, inputs: Mapping[str, NDArray[Any]]) -> 
     """Return the pair that `recipe` describes, byte for byte.
 
     clean: the scene's image, uint8 (H, W, 3). inputs: what the steps read: "depth" float32, "segments" uint8, "frames",
-    and "overlay-<degradation>" uint8. Raises ValueError if a parameter or an input is missing or does not fit.
+    and "overlay-<degradation>" uint8; of others nothing is read. Raises ValueError if a parameter or an input is
+    missing, or is not the one that the recipe names.
     """
+    inputs = _named(recipe, inputs)
     overlays = {name.removeprefix("overlay-"): array for name, array in inputs.items() if name.startswith("overlay-")}
     scene = Scene(
         key="",
@@ -52,6 +54,17 @@ def replay(clean: Image, recipe: Recipe, inputs: Mapping[str, NDArray[Any]]) -> 
         overlays=overlays,
     )
     return render(scene, recipe)
+
+
+def _named(recipe: Recipe, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return of `inputs` those that `recipe` names, by name and sha256: all others would make other bytes."""
+    named = {name: sha256 for step in recipe.steps for name, sha256 in step.inputs.items()}
+    for name, sha256 in named.items():
+        if name not in inputs:
+            raise ValueError(f"{recipe.name} was made with {name}, which is absent")
+        if fingerprint(inputs[name]) != sha256:
+            raise ValueError(f"{recipe.name} was made with another {name}")
+    return {name: inputs[name] for name in named}
 
 
 def render(scene: Scene, recipe: Recipe) -> Rendered:

@@ -99,6 +99,18 @@ def test_published_pairs_replay_byte_for_byte_without_sources_or_work_files(buil
     assert found["replayed"] == found["identical"] == 45
     assert set(found["replayed_by_degradation"].values()) == {5}
     assert found["hash_errors"] == 0
+    assert found["same_code"]
+
+
+def test_verify_says_when_other_code_made_what_it_cannot_make_again(copied, capsys):
+    root, _ = copied
+    manifest = json.loads((root / "manifest.json").read_text())
+    (root / "manifest.json").unlink()
+    (root / "manifest.json").write_text(json.dumps({**manifest, "code_version": "another"}))
+    for annotations in (root / "annotations").glob("*.tar"):
+        annotations.unlink()
+    assert run(["verify", str(root), "--replay", "1"]) == 1
+    assert "other code made this dataset" in capsys.readouterr().out
 
 
 def test_verify_names_a_file_that_was_changed(copied, capsys):

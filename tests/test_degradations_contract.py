@@ -18,6 +18,7 @@ from degradations._contract import Stage
 from degradations._coupled import COUPLED
 from degradations._recipes import draw, inputs_of, params_of
 from degradations._render import Rendered, render, render_params, replay
+from degradations.noise import NoiseOptions
 from storage.canonical import decode, encode, plain
 from storage.records import Recipe, Scene, Step
 from tests.scenes import (
@@ -117,6 +118,27 @@ def test_a_stored_recipe_and_the_inputs_it_names_give_the_same_pair(name: str) -
     first, again = render(target, recipe), replay(target.image, stored, found)
     assert np.array_equal(first.degraded, again.degraded)
     assert np.array_equal(first.clean, again.clean)
+
+
+@ALL
+def test_a_pair_is_made_again_of_the_inputs_that_its_recipe_names_or_not_at_all(name: str) -> None:
+    target = scene("chelsea", 96)
+    recipe = draw(name, 0.8, target, seed=3)
+    found = _inputs(recipe.steps[0], target)
+    for kind, array in found.items():
+        with pytest.raises(ValueError, match=f"made with {kind}, which is absent"):
+            replay(target.image, recipe, {other: found[other] for other in found if other != kind})
+        with pytest.raises(ValueError, match=f"made with another {kind}"):
+            replay(target.image, recipe, {**found, kind: np.ascontiguousarray(array[::-1])})
+
+
+def test_an_input_that_a_recipe_does_not_name_is_not_read() -> None:
+    target = scene("chelsea", 96)
+    toned = replace(target, segments=None)
+    options = {"noise": NoiseOptions(segment_aware=1)}
+    recipe = draw("noise", 0.8, toned, seed=3, options=options)
+    again = replay(target.image, recipe, {"segments": target.segments})
+    assert np.array_equal(again.degraded, render(toned, recipe).degraded)
 
 
 def _inputs(step: Step, target: Scene) -> dict[str, Any]:

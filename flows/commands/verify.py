@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.console import Console
 from flows.dataset import Dataset, StoredPair
+from flows.staging import code
 from storage import samples
 from storage.errors import PairForgeError
 from storage.files import sha256_of
@@ -31,6 +32,7 @@ def verify_command(root: Path, *, replay: int, as_json: bool) -> int:
         "replayed": len(chosen),
         "identical": len(chosen) - len(different),
         "replayed_by_degradation": dict(sorted(Counter(name for name, _, _ in chosen).items())),
+        "same_code": dataset.manifest.code_version == code(),
         "problems": [*errors, *different],
     }
     console.result(data, _text(data))
@@ -99,4 +101,6 @@ def _text(data: dict[str, Any]) -> str:
     ]
     if data["replayed"]:
         lines.append(f"{data['identical']} of {data['replayed']} replayed pairs are identical, byte for byte")
+    if data["identical"] < data["replayed"] and not data["same_code"]:
+        lines.append("other code made this dataset: its recipes may mean other pixels to this one")
     return "\n".join([*lines, *(f"  {problem}" for problem in data["problems"][:20])])
