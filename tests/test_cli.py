@@ -184,6 +184,11 @@ ARGUMENTS = {
         "--option rain.raindrop",
         "got 'often'",
     ),
+    "an option that the name stands for": (
+        ["preview", "raindrop", "{}/photo.png", "-o", "{}/x.png", "--option", "mode=night"],
+        "--option rain.mode",
+        "raindrop",
+    ),
     "a list that is too short": (
         ["preview", "noise", "{}/photo.png", "-o", "{}/x.png", "--option", "weights=[1, 2]"],
         "--option noise.weights.2",

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import degradations
 from degradations._contract import Options
-from degradations._coupled import check_name, steps_of
+from degradations._coupled import check_name, members_of, steps_of
 from flows.console import Console
 from flows.tables import sentence
 from storage.canonical import plain
@@ -103,6 +103,10 @@ def read_options(names: tuple[str, ...], texts: tuple[str, ...]) -> Mapping[str,
             form = f"{default}.KEY=VALUE" if len(names) > 1 else f"KEY=VALUE or {default}.KEY=VALUE"
             raise SettingsError(f"--option {text!r} is not {form}")
         tables[owner][option] = _value(value)
+    for name in names:
+        for owner, demanded in members_of(name):
+            if both := sorted(tables[owner].keys() & demanded.keys()):
+                raise SettingsError(f"--option {owner}.{both[0]}: the name {name} sets it; leave it out")
     return {owner: _options(owner, table) for owner, table in tables.items()}
 
 
