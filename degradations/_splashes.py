@@ -8,13 +8,44 @@ from degradations._atmosphere import SKY
 from degradations._contract import Light
 from degradations._random import gaussian_field, uniform_field
 from degradations._strokes import count, draw, frames
-from storage.records import Plane
+from storage.records import Image, Plane, Scene
 
 FLATTENING = 0.35  # of a crown's rim, seen from a standing person's height
 JETS = 4
 RIM = 8  # pieces of a crown's rim
 OPACITY = 0.85  # of the brightest
 REDUCTION = 4
+PROXY = 96  # shorter side, in pixels, of the copy on which colours are compared
+UNDERFOOT = 0.1  # of the height, at the bottom: what one stands on
+ALIKE = 8.0  # distance in CIELAB within which a colour is that of the ground below; at twice that it is none of it
+SHADED = 0.7  # weight of lightness in it: ground has lit and shaded parts
+
+
+def facing_up(scene: Scene, horizon: float) -> Light:
+    """Return how far each point of `scene` is ground, float32 in [0, 1], at a quarter of the size.
+
+    By depth alone every wall is ground whose depth is as smooth as a guess; crowns on a tent are seen to be wrong, and
+    none on a doormat are not. So ground also has the colour of what lies below it, at the bottom of the picture.
+    """
+    assert scene.depth is not None
+    up = ground(scene.depth, horizon)
+    alike = cv2.resize(_underfoot(scene.image), up.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(up * alike.reshape(up.shape), dtype=np.float32)
+
+
+def _underfoot(image: Image) -> Light:
+    """Return how like the colour of what lies below it at the bottom each point is, float32 (h, w) in [0, 1]."""
+    step = max(1, min(image.shape[:2]) // PROXY)
+    small = cv2.blur(np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step]), (3, 3))
+    size = small.shape[1::-1]
+    small = small.reshape(*size[::-1], 3)
+    lab = cv2.cvtColor(small.astype(np.float32) * np.float32(1 / 255), cv2.COLOR_RGB2LAB)
+    lab[..., 0] *= SHADED
+    below = lab[-max(1, round(UNDERFOOT * len(lab))) :].mean(axis=0, keepdims=True)
+    below = cv2.blur(below, (2 * (size[0] // 8) + 1, 1), borderType=cv2.BORDER_REPLICATE).reshape(below.shape)
+    apart = np.sqrt(np.square(lab - below).sum(axis=2))
+    alike = np.clip(2 - apart / np.float32(ALIKE), 0, 1)
+    return np.asarray(cv2.GaussianBlur(alike, (0, 0), 1), dtype=np.float32).reshape(apart.shape)
 
 
 def ground(inverse_depth: Plane, horizon: float) -> Light:

@@ -14,7 +14,7 @@ from degradations._drops import Glass, refract
 from degradations._light import decode
 from degradations._random import generator
 from degradations._render import render_params
-from degradations._splashes import crowns, ground
+from degradations._splashes import crowns, facing_up, ground
 from degradations._streaks import LAYERS, Fall, drops_in_layer, layers, slope, terminal_velocity
 from degradations._strokes import count, draw
 from degradations.rain import Rain, RainOptions, fall, sample, transmittance
@@ -266,3 +266,23 @@ def test_a_stroke_is_drawn_where_and_as_bright_as_told() -> None:
 def test_counts_are_poisson_like_and_never_negative() -> None:
     assert count(100.0, 1.0) == 110
     assert count(0.5, -4.0) == 0
+
+
+def lawn_and_tent(tent: tuple[int, int, int]) -> Scene:
+    """A tent on a lawn, of whose depth nothing is known but that lower is nearer."""
+    image = np.full((240, 320, 3), (90, 120, 50), np.uint8)
+    image[60:180, 80:240] = tent
+    depth = np.broadcast_to(np.linspace(0.05, 1, 240, dtype=np.float32)[:, None], (240, 320)).copy()
+    return Scene(key="s", image=image, depth=depth)
+
+
+def test_no_drop_splashes_on_a_wall_that_is_not_of_the_colour_of_the_ground() -> None:
+    up = facing_up(lawn_and_tent((40, 35, 40)), 0.0)
+    assert up[20:42, 25:55].max() < 0.02
+    assert up[20:42, :15].min() > 0.5
+
+
+def test_ground_of_one_colour_is_all_that_depth_says() -> None:
+    scene = lawn_and_tent((90, 120, 50))
+    assert scene.depth is not None
+    np.testing.assert_allclose(facing_up(scene, 0.0), ground(scene.depth, 0.0), atol=1e-5)
