@@ -1,6 +1,7 @@
 """`pairforge preview --grid` listens to the same options as a single preview."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -57,3 +58,12 @@ def test_a_grid_has_room_for_the_longest_name(photograph: Path) -> None:
     width = grid_of(name, photograph).shape[1] - grid_of("haze", photograph).shape[1]
     assert width > 0
     assert (grid_of(name, photograph)[:, :6] == 255).all()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_rendered(
+    photograph: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
+    assert run(["preview", "haze", str(photograph), "-o", str(photograph.with_name("z.png"))]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert f"the folder {photograph.parent} cannot be written" in sentence

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,8 +161,11 @@ def check_output(file: Path, *, reads: Sequence[Path] = ()) -> None:
     """Raise SettingsError unless `file` can be written as a picture, over none of the photographs that are read."""
     if file.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
         raise SettingsError(f"-o {file} must end in .png, .webp or .jpg")
-    if not file.absolute().parent.is_dir():
-        raise SettingsError(f"-o {file}: the folder {file.absolute().parent} does not exist; make it first")
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise SettingsError(f"-o {file}: the folder {folder} does not exist; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(f"-o {file}: the folder {folder} cannot be written; change its rights or choose another")
     if file.is_dir():
         raise SettingsError(f"-o {file} is a folder; name a file")
     if file.resolve() in [each.resolve() for each in reads]:
