@@ -3,12 +3,16 @@
 A loop over (3 W,) runs on whole vectors, one over (W, 3) on a fifth of each.
 """
 
+from typing import cast
+
 import numpy as np
 
 from degradations._compiled import inlined
 from degradations._contract import Light
 
 _HALF, _ZERO = np.float32(0.5), np.float32(0)
+PLANE, RGB = cast("int", np.int64(1)), cast("int", np.int64(3))
+"""Channels. To numba a plain 3 is a type of its own, for which a piece of kernels is compiled once more."""
 
 
 @inlined

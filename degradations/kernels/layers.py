@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from degradations._compiled import compiled, inlined
 from degradations._contract import Light
-from degradations.kernels._rows import mirrored
+from degradations.kernels._rows import PLANE, mirrored
 from degradations.kernels.codes import code_of, is_dark
 from degradations.kernels.pyramid import grown_down, together
 
@@ -125,12 +125,12 @@ def lay_over(own: Light, cover: Light, skipped: int, top: int, left: int, out: L
 def grown(small: Light, row: int, out_line: Light, out_even: Light, out_odd: Light, out: Light) -> None:
     """Write `row` of what `pyramid.enlarge` makes of `small` (h, w) to `out` (W,)."""
     values = small.shape[1]
-    grown_down(small, row, 1, out_line)
+    grown_down(small, row, PLANE, out_line)
     before, middle, after = out_line[:values], out_line[1 : 1 + values], out_line[2:]
     for value in range(values):
         out_even[value] = (_SIX * middle[value] + (before[value] + after[value])) * _EIGHTH
         out_odd[value] = (middle[value] + after[value]) * _HALF
-    together(out_even, out_odd, 1, out)
+    together(out_even, out_odd, PLANE, out)
 
 
 @inlined

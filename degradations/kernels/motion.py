@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from degradations._compiled import compiled, inlined
 from degradations._contract import Light
-from degradations.kernels._rows import mirrored
+from degradations.kernels._rows import RGB, mirrored
 from degradations.kernels.codes import decode_bright, encode
 
 Places = NDArray[np.int64]
@@ -136,7 +136,7 @@ def move_codes(
             for seen in coming(between, out_window, height):
                 line = out_window[seen % len(out_window)]
                 decode_bright(codes[seen], decoding, gains, line[margin : margin + values])
-                mirror_ends(line, values, 3)
-            follow(out_window, places, weights, between, height, values, 3, out_last_window)
+                mirror_ends(line, values, RGB)
+            follow(out_window, places, weights, between, height, values, RGB, out_last_window)
         spread(out_last_window, last_places, last_weights, row, height, done[row - top])
     encode(done.reshape(-1), encoding, out.reshape(-1))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from degradations._compiled import compiled, inlined
 from degradations._contract import Light
-from degradations.kernels._rows import mirrored
+from degradations.kernels._rows import RGB, mirrored
 from degradations.kernels.codes import code_of, decode_apart, look_up_together
 
 _SIX, _FOUR = np.float32(6), np.float32(4)
@@ -143,7 +143,7 @@ def reduce_codes(
     even, odd = np.empty(values + 6, np.float32), np.empty(values + 6, np.float32)
     for row in range(first, last):
         decode_apart(codes[row], table, gains, even[3:], odd[3:])
-        across(codes.shape[1] // 3, 3, even, odd, out_lines[row % 5])
+        across(codes.shape[1] // 3, RGB, even, odd, out_lines[row % 5])
         complete_by(out_lines, row, height, out)
 
 
@@ -192,7 +192,7 @@ def enlarge_codes(small: Light, top: int, table: NDArray[np.uint8], out: NDArray
     line, even, odd = np.empty(values + 6, np.float32), np.empty(values, np.uint16), np.empty(values, np.uint16)
     before, middle, after = line[:values], line[3 : 3 + values], line[6:]
     for row in range(len(out)):
-        grown_down(small, top + row, 3, line)
+        grown_down(small, top + row, RGB, line)
         for value in range(values):  # a power of 2 times the steps is exact: the codes are those of `encode`
             even[value] = code_of((_SIX * middle[value] + (before[value] + after[value])) * (_EIGHTH * _STEPS))
             odd[value] = code_of((middle[value] + after[value]) * (_HALF * _STEPS))

@@ -11,6 +11,7 @@ from degradations.kernels._chroma import between_rows, doubled, nearer
 
 _ZERO, _HALF, _ONE, _TWO, _TINY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2), np.float32(1e-3)
 _VECTOR = 4  # pixels at a time: whether three or four are covered, in each row as many
+_EVEN, _ODD = 8, 7  # sixteenths by which codes are rounded
 
 
 @inlined
@@ -84,9 +85,9 @@ def enlarge(small: NDArray[np.uint8], row: int, out_sums: NDArray[np.uint16], ou
     far = min(max(near + 2 * (row % 2) - 1, 0), len(small) - 1)
     between_rows(small[near], small[far], out_sums)
     pairs = out.size // 2
-    doubled(out_sums[: pairs + 2], 8, 7, out)
+    doubled(out_sums[: pairs + 2], _EVEN, _ODD, out)
     if out.size % 2:
-        out[2 * pairs] = nearer(out_sums[pairs + 1], out_sums[pairs], 8)
+        out[2 * pairs] = nearer(out_sums[pairs + 1], out_sums[pairs], _EVEN)
 
 
 @compiled("void(u1[:, ::1], u1[:, ::1])")
