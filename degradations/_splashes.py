@@ -8,7 +8,7 @@ from degradations._atmosphere import SKY
 from degradations._contract import Light
 from degradations._random import gaussian_field, uniform_field
 from degradations._strokes import count, draw, frames
-from storage.records import Image, Plane, Scene
+from storage.records import Image, Plane
 
 FLATTENING = 0.35  # of a crown's rim, seen from a standing person's height
 JETS = 4
@@ -21,15 +21,13 @@ ALIKE = 8.0  # distance in CIELAB within which a colour is that of the ground be
 SHADED = 0.7  # weight of lightness in it: ground has lit and shaded parts
 
 
-def facing_up(scene: Scene, horizon: float) -> Light:
-    """Return how far each point of `scene` is ground, float32 in [0, 1], at a quarter of the size.
+def struck(up: Light, image: Image) -> Light:
+    """Return the part of `up`, the share by which each point of `image` faces up (`ground`), on which drops splash.
 
     By depth alone every wall is ground whose depth is as smooth as a guess; crowns on a tent are seen to be wrong, and
     none on a doormat are not. So ground also has the colour of what lies below it, at the bottom of the picture.
     """
-    assert scene.depth is not None
-    up = ground(scene.depth, horizon)
-    alike = cv2.resize(_underfoot(scene.image), up.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    alike = cv2.resize(_underfoot(image), up.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.asarray(up * alike.reshape(up.shape), dtype=np.float32)
 
 
@@ -81,10 +79,10 @@ def crowns(
     columns = np.minimum((chances[:, 1] * width).astype(np.int64), width - 1)
     near = inverse_depth[rows, columns]
     small = up[rows * up.shape[0] // height, columns * up.shape[1] // width]
-    struck = chances[:, 2] < small * np.minimum(1, 2 * near)
-    age = chances[struck, 3]
-    sizes = radius * near[struck] * (0.35 + 0.65 * np.sqrt(age))
-    centres = np.stack((rows[struck], columns[struck]), axis=1).astype(np.float32)
+    hit = chances[:, 2] < small * np.minimum(1, 2 * near)
+    age = chances[hit, 3]
+    sizes = radius * near[hit] * (0.35 + 0.65 * np.sqrt(age))
+    centres = np.stack((rows[hit], columns[hit]), axis=1).astype(np.float32)
     visible = np.minimum(1, sizes)
     lines, levels = _crown(centres, sizes, age, uniform_field((len(sizes), 3 * JETS + RIM), seed, stream=2))
     plane = draw((height, width), lines, levels * np.tile(visible, JETS + RIM), np.ones(len(lines), np.float32))

@@ -30,7 +30,7 @@ from degradations._light import decode, linear
 from degradations._random import chance, choice, log_uniform, seed, uniform
 from degradations._severity import path, pixels
 from degradations._shower import Shower, Sight, places, shower, sight
-from degradations._splashes import crowns, facing_up
+from degradations._splashes import crowns, ground, struck
 from degradations._streaks import LAYERS, Fall, layers, overlaps
 from degradations._strips import ByRows, Work, strips, widened
 from storage.records import Scene
@@ -164,15 +164,15 @@ def _fall(frame: Frame, params: Rain, scene: Scene) -> Frame | Work:
 
     assert scene.depth is not None
     height, width = scene.image.shape[:2]
-    passing, up = _passing(params, scene), facing_up(scene, params.horizon)
-    struck, peak = _splashing(params, scene, up)
+    passing, up = _passing(params, scene), ground(scene.depth, params.horizon)
+    splashes, peak = _splashing(params, scene, up)
     dry = widened(np.exp2(up * np.float32(-params.wetness)), width)
     environment = np.tile(relit(frame, params.environment), (1, width, 1))
     if params.glow:
         environment = environment + widened(glow(linear(frame.degraded), params.glow), width)
 
     def rain(light: Light, rows: slice, out: Light) -> None:
-        wet(light, passing(rows), struck, peak, dry, environment, rows.start, height, out)
+        wet(light, passing(rows), splashes, peak, dry, environment, rows.start, height, out)
 
     return rain
 
@@ -296,7 +296,7 @@ def _sight(params: Rain, scene: Scene) -> Sight:
         scene.image[at],
         environment=environment,
         away=away,
-        up=_at(facing_up(scene, params.horizon), at, shape),
+        up=_at(ground(scene.depth, params.horizon), at, shape),
         before=(depth[..., None] < limits).sum(axis=2),
     )
 
@@ -333,7 +333,7 @@ def _splashing(params: Rain, scene: Scene, up: Light) -> tuple[NDArray[np.uint8]
     if params.splashes == 0:
         return np.zeros(scene.depth.shape, np.uint8), 0.0
     radius = pixels(params.splash_radius, scene.image.shape)
-    return crowns(scene.depth, up, density=params.splashes, radius=radius, seed=params.event_seed)
+    return crowns(scene.depth, struck(up, scene.image), density=params.splashes, radius=radius, seed=params.event_seed)
 
 
 DEGRADATION = Degradation(

@@ -14,7 +14,7 @@ from degradations._drops import Glass, refract
 from degradations._light import decode
 from degradations._random import generator
 from degradations._render import render_params
-from degradations._splashes import crowns, facing_up, ground
+from degradations._splashes import crowns, ground, struck
 from degradations._streaks import LAYERS, Fall, drops_in_layer, layers, slope, terminal_velocity
 from degradations._strokes import count, draw
 from degradations.rain import Rain, RainOptions, fall, sample, transmittance
@@ -277,12 +277,15 @@ def lawn_and_tent(tent: tuple[int, int, int]) -> Scene:
 
 
 def test_no_drop_splashes_on_a_wall_that_is_not_of_the_colour_of_the_ground() -> None:
-    up = facing_up(lawn_and_tent((40, 35, 40)), 0.0)
+    scene = lawn_and_tent((40, 35, 40))
+    assert scene.depth is not None
+    up = struck(ground(scene.depth, 0.0), scene.image)
     assert up[20:42, 25:55].max() < 0.02
     assert up[20:42, :15].min() > 0.5
 
 
-def test_ground_of_one_colour_is_all_that_depth_says() -> None:
+def test_drops_splash_on_ground_of_one_colour_wherever_depth_says_that_it_faces_up() -> None:
     scene = lawn_and_tent((90, 120, 50))
     assert scene.depth is not None
-    np.testing.assert_allclose(facing_up(scene, 0.0), ground(scene.depth, 0.0), atol=1e-5)
+    up = ground(scene.depth, 0.0)
+    np.testing.assert_allclose(struck(up, scene.image), up, atol=1e-5)
