@@ -190,12 +190,10 @@ def _covering(picture: tuple[int, ...], shape: tuple[int, int], short: int) -> t
 def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flare:
     pattern = chance(rng, options.pattern_share) and "flare" in scene.overlays
     found = _highlights(scene.image)
-    kind = choice(rng, _KINDS, (0.5 if found else 0.0, 0.3, 0.25))
     place, stands = _place(rng, scene.image)
+    kind = choice(rng, _KINDS, (0.5 if found else 0.0, 0.6 if stands else 0.0, 0.15))  # most flares show their source
     inserted = (*place, *_colour(rng))
     outside = (*_outside(rng), *_colour(rng))
-    if kind == "inserted" and not stands:
-        kind = "off_frame"
     sources = {"highlight": found, "inserted": (inserted,), "off_frame": (outside,), "pattern": ()}[kind]
     return Flare(
         gain=0.0,

@@ -2,7 +2,7 @@
 """Can a classifier tell our degraded photographs from real ones, and more easily than it tells plain ones?
 
     python tests/benchmarks/realism.py [--photographs 24] [--side 768] [--types haze rain] [--draws 3] [--levels 1 3]
-        [--matched] [--by light]
+        [--matched] [--by light] [--confined]
 
 For each type, pictures made from clean photographs (ours; plain ones of `plain_degradations` from the same photographs
 at the same severities; the clean ones themselves) are set against the real ones, all at one size and through one JPEG.
@@ -12,7 +12,9 @@ and the AUC is the mean of the draws. Intervals are 90 %, from resampling real p
 all draws and both ways of degrading; the floor is one half of the real pictures against the other. Content differs
 between the sets, so 0.5 is out of reach; the comparison that counts is ours against plain, from the same photographs.
 With --matched the photographs are those whose tones and saturation are nearest to the real ones', in turn, so that
-evening is set against evening; with --by light the statistics are those of `light_statistics`.
+evening is set against evening; with --by light the statistics are those of `light_statistics`; with --confined plain
+pictures of local types obey the law of areas, too: in the share of the picture that severity names, where they change
+it most, they are left as they are, elsewhere they change it by no more than what counts as unseen.
 Needs scikit-learn and the photographs.
 """
 
@@ -20,6 +22,7 @@ import argparse
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +38,26 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from degradations._area import VISIBLE
 from degradations._codecs import jpeg
 from degradations._recipes import draw
 from degradations._render import render
+from degradations._severity import path
 from storage.records import Image
 
 PATCH, PATCHES = 256, 6
 QUALITY = 92  # of the JPEG that all pictures pass, so that codecs do not tell them apart
 RESAMPLES = 400
+SMOOTH = 0.04  # of the short side: over which a change is seen as one
 Patches = list[dict[str, float]]  # of one picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One photograph to degrade. other: what reflects in the glass. severity: in [0, 1]. by: which statistics."""
+    """One photograph to degrade. other: what reflects in the glass. severity: in [0, 1]. by: which statistics.
+
+    confined: whether plain pictures obey the law of areas.
+    """
 
     name: str
     file: Path
@@ -57,6 +66,7 @@ class Job:
     severity: float
     seed: int
     by: str
+    confined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,7 @@ def main() -> None:
     parser.add_argument("--types", nargs="+", default=sorted(PLAIN))
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--matched", action="store_true", help="take photographs of like tones")
+    parser.add_argument("--confined", action="store_true", help="hold plain pictures to the law of areas")
     parser.add_argument("--by", choices=("patches", "light"), default="patches")
     parser.add_argument("--levels", type=int, nargs=2, default=(1, 3), help="middle of one to end of other")
     options = parser.parse_args()
@@ -161,6 +172,7 @@ def _jobs(name: str, clean: list[Path], options: argparse.Namespace, draw: int) 
             severity=low + (high - low) * (index * 0.618 % 1),
             seed=index + 1000 * draw,
             by=options.by,
+            confined=options.confined,
         )
         for index, file in enumerate(clean)
     ]
@@ -217,7 +229,19 @@ def _made(job: Job) -> tuple[Patches, Patches]:
     cv2.setNumThreads(1)
     scene = scene_of(job.file, job.other, job.side)
     ours = render(scene, draw(job.name, job.severity, scene, seed=job.seed)).degraded
-    return _statistics(ours, job.by), _statistics(plain(job.name, scene, job.severity, job.seed), job.by)
+    beside = plain(job.name, scene, job.severity, job.seed)
+    if job.confined:
+        beside = _confined(beside, scene.image, path(job.severity, import_module(f"degradations.{job.name}").AREA))
+    return _statistics(ours, job.by), _statistics(beside, job.by)
+
+
+def _confined(made: Image, image: Image, share: float) -> Image:
+    """Return `made` where it changes `image` most, smoothly seen, in `share` of it; elsewhere an unseen change."""
+    change = made.astype(np.float32) - image
+    size = cv2.GaussianBlur(np.abs(change).max(axis=2), (0, 0), SMOOTH * min(image.shape[:2]))
+    seen = size >= np.quantile(size, 1 - share)
+    most = np.where(seen, 255, np.floor(255 * VISIBLE))[..., None]
+    return np.asarray(np.clip(image + np.clip(change, -most, most), 0, 255), dtype=np.uint8)
 
 
 def _measured(job: tuple[Path, int, str]) -> Patches:
