@@ -35,6 +35,7 @@ _PLACES, _CELLS = 12, 32  # drawn for an inserted lamp, of which it takes one; a
 _NIGHT, _LIT = 0.05, 0.15  # mean luminance below which it is night, and that of a place where then a lamp can be
 Kind = Literal["highlight", "inserted", "off_frame", "pattern"]
 _KINDS: tuple[Kind, ...] = ("highlight", "inserted", "off_frame")
+_SUN, _AT_NIGHT = (0, 1.5, 2.5, 3, 0, 0), (2.5, 2.5, 2, 1.5, 1, 1)  # how often by day and at night
 _LAMPS = ((1.0, 0.58, 0.25), (1.0, 0.74, 0.5), (1.0, 0.9, 0.78), (1.0, 0.97, 0.93), (0.82, 0.9, 1.0), (1.0, 0.66, 0.12))
 """Linear light of bulbs of 2000, 2800 and 4000 K, of the sun, an LED of 7500 K and sodium."""
 
@@ -192,8 +193,9 @@ def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flar
     found = _highlights(scene.image)
     place, stands = _place(rng, scene.image)
     kind = choice(rng, _KINDS, (0.5 if found else 0.0, 0.6 if stands else 0.0, 0.15))  # most flares show their source
-    inserted = (*place, *_colour(rng))
-    outside = (*_outside(rng), *_colour(rng))
+    odds = _AT_NIGHT if _is_night(scene.image) else _SUN
+    inserted = (*place, *_colour(rng, odds))
+    outside = (*_outside(rng), *_colour(rng, odds))
     sources = {"highlight": found, "inserted": (inserted,), "off_frame": (outside,), "pattern": ()}[kind]
     return Flare(
         gain=0.0,
@@ -235,7 +237,7 @@ def _place(rng: np.random.Generator, image: Image) -> tuple[tuple[float, float],
     in front of a house, on a table or in a face.
     """
     places = tuple((uniform(rng, 0.04, 0.6), uniform(rng, 0.04, 0.96)) for _ in range(_PLACES))
-    light = luminance(decode(reduced(image, (_CELLS, _CELLS)))).reshape(_CELLS, _CELLS)
+    light = _cells(image)
     fit = light * (light > _LIT) if light.mean() < _NIGHT else light * _sky(light)
     weights = tuple(float(fit[int(row * _CELLS), int(column * _CELLS)]) ** 3 for row, column in places)
     return choice(rng, places, tuple(weight + 1e-9 for weight in weights)), max(weights) > 0
@@ -249,8 +251,17 @@ def _sky(light: Light) -> Any:
     return np.logical_and.accumulate(smooth, axis=0)
 
 
-def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
-    lamp = choice(rng, _LAMPS, (2.5, 2.5, 2, 1.5, 1, 1))  # a sun that stands in the picture is low, so it is warm
+def _is_night(image: Image) -> bool:
+    return bool(_cells(image).mean() < _NIGHT)
+
+
+def _cells(image: Image) -> Light:
+    return luminance(decode(reduced(image, (_CELLS, _CELLS)))).reshape(_CELLS, _CELLS)
+
+
+def _colour(rng: np.random.Generator, odds: tuple[float, ...]) -> tuple[float, float, float]:
+    """Draw the colour of a lamp; a sun that stands in the picture, or just beyond, is low and so it is warm."""
+    lamp = choice(rng, _LAMPS, odds)
     red, green, blue = (light * uniform(rng, 0.92, 1.0) for light in lamp)
     return red, green, blue
 

@@ -169,6 +169,16 @@ def test_by_day_no_lamp_is_put_in_before_walls_and_tables() -> None:
     assert kinds == {"off_frame"}
 
 
+def test_by_day_the_source_has_the_colour_of_the_sun() -> None:
+    """From low and golden to white: neither sodium nor the blue of an LED shines in a day's sky, at night both do."""
+    day, night = scene_of(photograph()), scene_of((photograph() // 6).astype(np.uint8))
+    suns, lamps = (np.array([drawn(seed, scene=scene).sources[0][2:] for seed in range(60)]) for scene in (day, night))
+    assert (suns[:, 2] > 0.4).all()
+    assert (suns[:, 2] < 1.05 * suns[:, 0]).all()
+    assert (lamps[:, 2] < 0.2).any()
+    assert (lamps[:, 2] > 1.05 * lamps[:, 0]).any()
+
+
 def test_at_night_a_lamp_is_put_in_where_it_is_lit() -> None:
     night = np.full((192, 256, 3), 10, np.uint8)
     dark = {drawn(seed, scene=scene_of(night)).source for seed in range(20)}
