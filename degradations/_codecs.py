@@ -26,7 +26,7 @@ _SLOPE = (np.add.outer(np.arange(8), np.arange(8)) + 1) / 4.0  # of frequency, 1
 def version(codec: Codec) -> str:
     """Return what makes the bytes of `codec`, and its version; raises ValueError if this Pillow lacks it."""
     if codec == "video":
-        return "video 2"
+        return "video 3"
     if codec == "jpeg":
         return "jpeg 1 (libjpeg-turbo's arithmetic)"
     found = features.version_module(codec)
