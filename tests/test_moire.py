@@ -228,4 +228,4 @@ def test_patterns_are_of_about_as_much_colour_as_light() -> None:
         seen = pattern(dataclasses.replace(drawn(seed, 0.5), area=1.0), (256, 256))
         light = seen @ LUMA
         shares.append(np.sqrt(((seen - light[..., None]) ** 2).mean()) / light.std())
-    assert 0.6 < np.median(shares) < 2  # two photographed screens: 1.0 to 3.6
+    assert 0.6 < np.median(shares) < 2  # two photographed screens: 0.9 to 3.6
