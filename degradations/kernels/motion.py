@@ -130,7 +130,7 @@ def move_codes(
     """Do what `move` does with `codes` (H, 3 W), by the tables of `decode_bright` and `encode`."""
     height, values = codes.shape
     margin = (out_window.shape[1] - values) // 2
-    done = np.empty((len(out), values), np.float32)
+    done = np.empty(values, np.float32)
     for row in range(top, top + len(out)):
         for between in coming(row, out_last_window, height):
             for seen in coming(between, out_window, height):
@@ -138,5 +138,5 @@ def move_codes(
                 decode_bright(codes[seen], decoding, gains, line[margin : margin + values])
                 mirror_ends(line, values, RGB)
             follow(out_window, places, weights, between, height, values, RGB, out_last_window)
-        spread(out_last_window, last_places, last_weights, row, height, done[row - top])
-    encode(done.reshape(-1), encoding, out.reshape(-1))
+        spread(out_last_window, last_places, last_weights, row, height, done)
+        encode(done, encoding, out[row - top])
