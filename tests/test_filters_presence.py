@@ -96,6 +96,14 @@ def test_noise_in_a_part_of_the_picture_shows(mode):
     assert load("presence")(noise=limit, noise_likeness=1).judge(scores, recipe).reason == "absent_noise"
 
 
+@pytest.mark.parametrize("share", [0.12, 0.3])
+def test_noise_that_was_pasted_into_a_part_shows(share):
+    degraded = CLEAN.copy()
+    degraded[: round(share * len(CLEAN))] = noisy(5)[: round(share * len(CLEAN))]
+    assert scores_of(CLEAN, degraded)["noise"] < 0.1
+    assert reason_of(CLEAN, degraded, recipe_of("noise")) == ""
+
+
 def test_busy_detail_that_is_not_like_noise_is_none():
     clean, degraded, _ = pair("moire", severity=0.3)
     scores = scores_of(clean, degraded)
