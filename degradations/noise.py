@@ -44,6 +44,7 @@ LUMA_LEFT = (0.15, 0.8)  # of fine luma noise after noise reduction; these three
 BLOTCH_LEFT = (0.3, 0.9)  # of coarse chroma, over the root of LUMA_LEFT: who smooths luma smooths chroma more
 CHROMA_LEFT = (0.0, 0.25)  # of fine chroma, over that of the coarse
 TOE = (0.03, 0.3)  # of the tone curve
+ROWS_STAY = 0.5  # power of LUMA_LEFT: noise reduction leaves more of a row than of a pixel, so less of rows is drawn
 CHROMA_GAIN = np.float32(1.6)  # a linear enlargement by two keeps 39 % of the variance
 GRANULAR_CHROMA = 0.35  # of luma grain (RealRestorer, released code)
 COLOURED = float(np.sqrt(1 + (GRANULAR_CHROMA * (np.eye(3) - desaturation(0))) ** 2 @ np.ones(3)).mean())
@@ -330,7 +331,7 @@ def _sensor(rng: np.random.Generator, severity: float, sigma: float, params: Noi
     deviation, rows, has_hot = normal(rng, 0, 0.26), uniform(rng, 0.3, 0.8), chance(rng, 0.3)
     if sigma == 0:
         return params
-    row_share = rows * path(severity, (0, 0, 0.1, 0.15, 0.2, 0.3))
+    row_share = rows * path(severity, (0, 0, 0.1, 0.15, 0.2, 0.3)) * params.luma**ROWS_STAY
     plain = replace(_sensor_of(params), bits=0)
     shot = 4 * sigma**2
     for _ in range(8):  # Newton's steps in the logarithms, by the slope of the raw variance

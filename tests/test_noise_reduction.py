@@ -63,6 +63,11 @@ def test_noise_in_shadows_is_hardly_skewed() -> None:
     assert np.median(skews) > -0.35  # without the tone curve -0.5: dark specks
 
 
+def test_noise_reduction_does_not_bring_out_the_rows() -> None:
+    fields = [seen_at(128, seed, 0.9).luma for seed in range(70, 94)]
+    assert 0.08 < np.median([field.mean(axis=1).std() / field.std() for field in fields]) < 0.14
+
+
 @pytest.mark.parametrize("toe", [0.0, 0.03, 0.3])
 def test_light_without_noise_passes_the_camera_unchanged(toe: float) -> None:
     light = np.linspace(0, 1, 3 * 64 * 64, dtype=np.float32).reshape(64, 64, 3)
