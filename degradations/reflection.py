@@ -28,10 +28,9 @@ from numpy.typing import NDArray
 
 from degradations._area import PROXY, brightening, coarse, dimming, reduced
 from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
-from degradations._disk import defocus
 from degradations._glass import FEATURES, HIDDEN, gains, ghost_ratio, surface, transmission, weight, weight_field
-from degradations._interior import interior
 from degradations._light import decode, encode, linear, luminance
+from degradations._mirrored import cropped, mirrored_view, second_scene
 from degradations._random import chance, choice, log_uniform, normal, seed, uniform
 from degradations._severity import FADE, path
 from degradations._strips import ByRows, Work, enlarged, whole
@@ -45,9 +44,6 @@ OPACITY = (0.12, 0.2, 0.3, 0.42, 0.55, 0.72)  # largest weight of the second sce
 METERED = (1.0, 1.0, 1.0, 1.0, 0.75, 0.55)  # exposure left by a camera that sees the reflection, too
 SHARPEST = (4.0, 3.5, 3.0, 2.0, 1.0, 0.0)  # px at 1024: radius of the disk, at best
 SPREAD = (4.0, 4.0, 4.0, 4.0, 3.0, 3.0)  # px at 1024: how much larger it may be
-CLIPPED = 0.97  # light of the least channel
-NEARLY, WHITE = 0.6, 0.9  # from which on, beside what is clipped, a rim is lit, and wholly
-RUNG = 24  # px at 1024: how far a JPEG rings, in a photograph that is enlarged to be mirrored
 EVERYWHERE = (0.3, 0.8)  # share of the touched area that a pane touches with what it mirrors all over, faintly
 _STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _LESS = np.array((1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05))  # parts of that share that are tried
@@ -140,7 +136,7 @@ def _apply(frame: Frame, params: Reflection, scene: Scene) -> Frame | Work:
         return _reflecting(params, scene, frame.degraded, None)
     behind, clean = linear(frame.degraded), linear(frame.clean)
     if params.swapped:
-        behind = clean = decode(_cropped(scene.overlays["reflection"], params, shape, zoom=1.0))
+        behind = clean = decode(cropped(scene.overlays["reflection"], params, shape, zoom=1.0))
     if dims:
         dimmed = behind * np.float32(through)
         behind, clean = dimmed, dimmed if clean is behind else clean * np.float32(through)
@@ -179,7 +175,7 @@ def _reflecting(params: Reflection, scene: Scene, behind: NDArray[Any], other: L
 def _layer(params: Reflection, scene: Scene, behind: NDArray[Any], other: Light | None) -> tuple[Light, Light]:
     """Return the light that the pane adds, float32 (h, w, 3), and its gain (h, w), on a grid of GRID pixels."""
     grid = coarse(behind.shape, GRID)
-    view = _view(params, scene, grid, other)
+    view = mirrored_view(params, scene, grid, other)
     compared = linear(behind) if params.weight == "network_like" else behind
     field = weight_field(params, compared, view, scene.segments)
     share = cv2.resize(gains(params, field), grid[::-1], interpolation=cv2.INTER_LINEAR).reshape(grid)
@@ -192,62 +188,6 @@ def strength(params: Reflection) -> float:
     if params.weight == "network_like":
         return 1.0
     return surface(params.incidence) * (1 + ghost_ratio(params.incidence)) * params.exposure
-
-
-def _view(params: Reflection, scene: Scene, grid: tuple[int, int], other: Light | None) -> Light:
-    """Return the mirrored scene on `grid` at its own brightness: defocused, doubled and tinted."""
-    light = other if other is not None else _second_scene(params, scene, grid)
-    shrinks = light.shape[0] >= grid[0] and light.shape[1] >= grid[1]  # INTER_AREA enlarges to blocks
-    smoothly = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    light = cv2.resize(light, grid[::-1], interpolation=smoothly).reshape(*grid, 3)
-    if params.highlights > 0 and "reflection" in scene.overlays:  # a made-up view knows its lamps
-        light = _expanded(light, params.highlights)
-    light = defocus(light, params.defocus * min(grid) / 1024)
-    return np.asarray(cv2.transform(_doubled(light, params), np.diag(params.tint)), dtype=np.float32)
-
-
-def _expanded(light: Light, highlights: float) -> Light:
-    """Return `light` with its clipped parts brighter by `highlights`, and what is nearly white beside them by less.
-
-    Where a JPEG has rung, codes just below white lie scattered along the rim of a white wall. Taken as they are they
-    leave it nicked, and nothing hides that where a reflection is sharp.
-    """
-    least = cv2.min(cv2.min(*(cv2.extractChannel(light, k) for k in (0, 1))), cv2.extractChannel(light, 2))
-    reach = round(RUNG * min(light.shape[:2]) / 2048)  # `light.min(axis=2)` takes 10 ms
-    near = cv2.dilate((least > np.float32(CLIPPED)).astype(np.float32), np.ones((4 * reach + 1,) * 2, np.uint8))
-    near = cv2.blur(near, (2 * reach + 1,) * 2, borderType=cv2.BORDER_REPLICATE)
-    near *= np.clip((least - np.float32(NEARLY)) * np.float32(1 / (WHITE - NEARLY)), 0, 1) * np.float32(highlights)
-    return np.asarray(light + near[..., None])  # all channels alike: skies would turn violet
-
-
-def _doubled(light: Light, params: Reflection) -> Light:
-    """Return (light + ratio * shifted light) / (1 + ratio): the second surface mirrors a little further on."""
-    ratio = ghost_ratio(params.incidence)
-    distance = params.ghost * min(light.shape[:2]) / 1024
-    right, down = distance * math.cos(params.ghost_angle), distance * math.sin(params.ghost_angle)
-    move = np.array([[1, 0, right], [0, 1, down]], np.float32)
-    moved = cv2.warpAffine(light, move, light.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray(cv2.addWeighted(light, 1 / (1 + ratio), moved.reshape(light.shape), ratio / (1 + ratio), 0))
-
-
-def _second_scene(params: Reflection, scene: Scene, grid: tuple[int, int]) -> Light:
-    if "reflection" not in scene.overlays:
-        return interior(grid, params.interior_seed)
-    twice = (2 * grid[0], 2 * grid[1])
-    return decode(_cropped(scene.overlays["reflection"], params, twice, zoom=params.zoom, enlarge=False))
-
-
-def _cropped(picture: Image, params: Reflection, shape: tuple[int, int], *, zoom: float, enlarge: bool = True) -> Image:
-    """Return the window of `picture` that has the aspect of `shape`, at the size `shape` (or its own, if smaller)."""
-    scale = max(shape[0] / picture.shape[0], shape[1] / picture.shape[1]) * zoom
-    height, width = (min(have, max(1, round(side / scale))) for have, side in zip(picture.shape, shape, strict=False))
-    top, left = round(params.row * (picture.shape[0] - height)), round(params.column * (picture.shape[1] - width))
-    window = picture[top : top + height, left : left + width]
-    if params.mirrored:
-        window = np.asarray(cv2.flip(window, 1), dtype=np.uint8)
-    if enlarge or (height >= shape[0] and width >= shape[1]):
-        return reduced(np.ascontiguousarray(window), shape)
-    return np.ascontiguousarray(window)
 
 
 def _reduced_light(light: Light) -> Light:
@@ -312,8 +252,8 @@ def _proxies(params: Reflection, scene: Scene) -> tuple[Image, Light]:
     shape = (scene.image.shape[0], scene.image.shape[1])
     grid = coarse(shape, PROXY)
     if not params.swapped:
-        return reduced(scene.image, grid), _second_scene(params, scene, grid)
-    behind = _cropped(scene.overlays["reflection"], params, shape, zoom=1.0)
+        return reduced(scene.image, grid), second_scene(params, scene, grid)
+    behind = cropped(scene.overlays["reflection"], params, shape, zoom=1.0)
     return reduced(behind, grid), decode(reduced(scene.image, grid))
 
 
@@ -328,7 +268,7 @@ def _solved(params: Reflection, at: float, everywhere: float, scene: Scene, smal
     all over.
     """
     behind, share = decode(small) * np.float32(_through(params)), path(at, AREA)
-    view = _view(params, scene, (small.shape[0], small.shape[1]), other)
+    view = mirrored_view(params, scene, (small.shape[0], small.shape[1]), other)
     field = weight_field(params, behind, view, scene.segments, short=PROXY)
     layer = view * np.float32(strength(params))
     change = layer - behind if params.weight == "network_like" else layer
