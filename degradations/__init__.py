@@ -1,4 +1,9 @@
-"""Degradations: every file here without a leading underscore is one; `names` lists them, `load` imports one."""
+"""Degradations: every other file of this folder is one; `names` lists them, `load` imports one.
+
+What they are made of lies in folders. `pairs`: recipes, severity, rendering, calibration. `numerics`: light and codes,
+filters, random numbers, regions. `optics`, `pane`, `camera`, `weather`, `coding`: parts of the physics, each used by
+one degradation or several. `kernels`: compiled inner loops. `batched`: the same on tensors.
+"""
 
 from functools import cache
 from importlib import import_module
@@ -6,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from degradations._contract import Degradation
+    from degradations.pairs.contract import Degradation
 
 
 @cache

@@ -20,21 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from degradations._clips import exposed, speed
-from degradations._contract import Degradation, Frame, Light, Options, Part, Stage, Weight, any_weight
-from degradations._convolve import convolve, convolving, growing, halved, ready, softening
-from degradations._defocus import opening
-from degradations._layers import layering
-from degradations._light import decode, encode, expand_highlights
-from degradations._motion import Turn, camera_path, moving_object, path_length
-from degradations._outline import things
-from degradations._pass import Interpolation, Pass
-from degradations._psf import aperture, bell, point_spread, ringing, trajectory
-from degradations._random import chance, choice, log_uniform, normal, seed, uniform
-from degradations._severity import path, pixels
-from degradations._straight import moving
-from degradations._strips import Gathering, Stream, Work, streamed
-from degradations._web import draw_passes, wear
+from degradations.coding.passes import Interpolation, Pass
+from degradations.coding.web import draw_passes, wear
+from degradations.numerics.light import decode, encode, expand_highlights
+from degradations.numerics.random import chance, choice, log_uniform, normal, seed, uniform
+from degradations.numerics.strips import Gathering, Stream, Work, streamed
+from degradations.optics.clips import exposed, speed
+from degradations.optics.convolve import convolve, convolving, growing, halved, ready, softening
+from degradations.optics.defocus import opening
+from degradations.optics.layers import layering
+from degradations.optics.motion import Turn, camera_path, moving_object, path_length
+from degradations.optics.outline import things
+from degradations.optics.psf import aperture, bell, point_spread, ringing, trajectory
+from degradations.optics.straight import moving
+from degradations.pairs.contract import Degradation, Frame, Light, Options, Part, Stage, Weight, any_weight
+from degradations.pairs.severity import path, pixels
 from storage.errors import SourceError
 from storage.records import Scene
 

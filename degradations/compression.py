@@ -18,14 +18,14 @@ import cv2
 import numpy as np
 from pydantic import model_validator
 
-from degradations import _codecs as codecs
-from degradations._codecs import Codec, Subsampling
-from degradations._contract import Degradation, Frame, Options, Part, Stage, Weight, any_weight
-from degradations._pass import Interpolation, Pass, scaled
-from degradations._random import chance, choice, integer, seed, uniform
-from degradations._severity import path
-from degradations._video import video
-from degradations._web import draw_enlargement, draw_passes, resized, wear
+from degradations.coding import codecs
+from degradations.coding.codecs import Codec, Subsampling
+from degradations.coding.passes import Interpolation, Pass, scaled
+from degradations.coding.video import video
+from degradations.coding.web import draw_enlargement, draw_passes, resized, wear
+from degradations.numerics.random import chance, choice, integer, seed, uniform
+from degradations.pairs.contract import Degradation, Frame, Options, Part, Stage, Weight, any_weight
+from degradations.pairs.severity import path
 from storage.records import Image, Scene
 
 QUALITY = (92.0, 75.0, 50.0, 30.0, 18.0, 8.0)  # of JPEG and WebP at the borders of the levels

@@ -3,7 +3,7 @@
     I = L + gain * F,    F = sum over sources of colour * (glare + star + halo + ghosts + streak + veil)
 
 in linear light, before the exposure clips. The glare falls as r^-a e^-dr from the source; the star is the diffraction
-of a drawn aperture with dust and scratches (`_aperture`); ghosts are images of the aperture on the line through source
+of a drawn aperture with dust and scratches (`aperture`); ghosts are images of the aperture on the line through source
 and optical centre, a few per cent larger in blue than in red. The source is a highlight of the photograph, a lamp
 put into it (then it stands in the clean image too, as in Flare7K++, arXiv 2306.04236), or off the frame. A pattern of
 the user's folder is added as Flare7K does (arXiv 2210.06570, section 4): gamma-decoded and linear, with random flips.
@@ -19,13 +19,13 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from degradations._area import brightening, proxy, reduced
-from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
-from degradations._glare import GRID, Ghost, Source, stray_light
-from degradations._light import decode, linear, luminance
-from degradations._random import chance, choice, integer, log_uniform, seed, uniform
-from degradations._severity import path, pixels
-from degradations._strips import ByRows, Work, enlarged, whole
+from degradations.numerics.area import brightening, proxy, reduced
+from degradations.numerics.light import decode, linear, luminance
+from degradations.numerics.random import chance, choice, integer, log_uniform, seed, uniform
+from degradations.numerics.strips import ByRows, Work, enlarged, whole
+from degradations.optics.glare import GRID, Ghost, Source, stray_light
+from degradations.pairs.contract import Degradation, Frame, Light, Options, Part, Share, Stage
+from degradations.pairs.severity import path, pixels
 from storage.records import Image, Scene
 
 AREA = (0.02, 0.10, 0.20, 0.50, 0.80, 0.97)  # share of visibly changed pixels at the borders of the levels
@@ -58,7 +58,7 @@ class Flare:
     blades 5 to 11, roundness 0 to 1, rotation (radians), dust, scratches (counts), smear 0 to 1, aperture_seed: the
     aperture. core (short sides), falloff, decay: the glare (r + core)^-falloff e^(-decay r), r in short sides; shimmer
     0 to 1: how much its rays differ. streaks, streak_length (short sides): the star. halo, halo_radius (short sides).
-    ghosts: (along, radius, light, red, green, blue, hollow) each, see `_glare.Ghost`. anamorphic, anamorphic_length
+    ghosts: (along, radius, light, red, green, blue, hollow) each, see `glare.Ghost`. anamorphic, anamorphic_length
     (short sides): the horizontal line. veil: uniform light. All strengths at gain 1. grease, grease_seed: log
     unevenness of the whole, from a film on the front lens.
 

@@ -19,13 +19,13 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from degradations._atmosphere import SKY, airlight, glow, is_night, layout, overlay_luminance, relit, soften
-from degradations._contract import Degradation, Frame, Light, Options, Part, Stage
-from degradations._fields import fbm
-from degradations._light import linear
-from degradations._random import choice, gaussian_field, log_uniform, seed, uniform
-from degradations._severity import path, pixels
-from degradations._strips import ByRows, Work, enlarged, widened
+from degradations.numerics.fields import fbm
+from degradations.numerics.light import linear
+from degradations.numerics.random import choice, gaussian_field, log_uniform, seed, uniform
+from degradations.numerics.strips import ByRows, Work, enlarged, widened
+from degradations.pairs.contract import Degradation, Frame, Light, Options, Part, Stage
+from degradations.pairs.severity import path, pixels
+from degradations.weather.atmosphere import SKY, airlight, glow, is_night, layout, overlay_luminance, relit, soften
 from storage.records import Scene
 
 Kind = Literal["fog", "haze", "dust", "smog"]

@@ -5,13 +5,13 @@ What is seen: a dark picture, brighter near a lamp, with crushed shadows, a colo
     degraded = toe(w g (k E(x) L + noise(k E(x) L)))
 
 k = 2^EV is the exposure, E <= 1 the illumination (lamp, flash by depth, vignette, uneven segments), g the automatic
-gain that brings back a part, w the error of the white balance; the noise is that of the dark raw signal (`_sensor`).
+gain that brings back a part, w the error of the white balance; the noise is that of the dark raw signal (`sensor`).
 With field, noise, cast and toe off, degraded light is exactly g k L. Other modes replace k by a curve of sRGB values:
 
 * paper: (alpha I)^gamma, brightness attenuation and gamma (RealRestorer, arXiv 2603.25502, 3.1), without noise.
 * statistics: alpha and gamma for which luma has a mean and deviation drawn from what low-light photographs show. It
   stands in for RealRestorer's reverse Retinexformer, whose weights are not public.
-* model: a curve for each channel, said by a small network that has looked at the picture's histogram (`_darkening`).
+* model: a curve for each channel, said by a small network that has looked at the picture's histogram (`darkening`).
 
 Sensor noise acts at native pixels; everything else scales with the image.
 """
@@ -24,17 +24,17 @@ import cv2
 import numpy as np
 from pydantic import model_validator
 
-from degradations import _darkening
-from degradations._camera import desaturation, planckian
-from degradations._contract import Degradation, Frame, Light, Options, Part, Stage, Weight, any_weight
-from degradations._illumination import illumination, lighting
-from degradations._lamps import lamps_of
-from degradations._light import LUMA, decode, linear, luminance
-from degradations._random import chance, choice, log_uniform, normal, seed, uniform
-from degradations._sensor import Sensor, exposure
-from degradations._severity import path
-from degradations._strips import ByRows, Work
-from degradations._tone_curves import matched, points_table, power_table, through
+from degradations.camera import darkening
+from degradations.camera.colour import desaturation, planckian
+from degradations.camera.illumination import illumination, lighting
+from degradations.camera.lamps import lamps_of
+from degradations.camera.sensor import Sensor, exposure
+from degradations.camera.tone_curves import matched, points_table, power_table, through
+from degradations.numerics.light import LUMA, decode, linear, luminance
+from degradations.numerics.random import chance, choice, log_uniform, normal, seed, uniform
+from degradations.numerics.strips import ByRows, Work
+from degradations.pairs.contract import Degradation, Frame, Light, Options, Part, Stage, Weight, any_weight
+from degradations.pairs.severity import path
 from storage.records import Image, Scene
 
 Mode = Literal["physical", "paper", "statistics", "model"]
@@ -124,7 +124,7 @@ class LowLightOptions(Options, frozen=True):
         """Raise ValueError if `model_weights` are none."""
         if self.model_weights:
             try:
-                _darkening.load_weights(self.model_weights)
+                darkening.load_weights(self.model_weights)
             except ValueError as error:
                 raise ValueError(f"model_weights: {error}; name another file or leave it out") from error
 
@@ -361,7 +361,7 @@ def _curve(
         return replace(params, attenuation=path(severity, ATTENUATION, identity=1.0), gamma=gamma)
     if mode == "model":  # no gain comes after the curve: noise is that of two stops more light, or it would brighten
         quiet = replace(params, shot=params.shot / 4, read=params.read / 16, row=params.row / 4)
-        return replace(quiet, curve=_darkening.curve(scene.image, severity, options.model_weights))
+        return replace(quiet, curve=darkening.curve(scene.image, severity, options.model_weights))
     attenuation, gamma = matched(scene.image, severity, lean=lean, variation=variation)
     return replace(params, attenuation=attenuation, gamma=gamma)
 

@@ -27,13 +27,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._codecs import Subsampling, jpeg
-from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
-from degradations._fields import lattice
-from degradations._light import LUMA
-from degradations._random import chance, choice, integer, log_uniform, seed, uniform
-from degradations._severity import path
-from degradations._strips import ByRows, Work, widened
+from degradations.coding.codecs import Subsampling, jpeg
+from degradations.numerics.fields import lattice
+from degradations.numerics.light import LUMA
+from degradations.numerics.random import chance, choice, integer, log_uniform, seed, uniform
+from degradations.numerics.strips import ByRows, Work, widened
+from degradations.pairs.contract import Degradation, Frame, Light, Options, Part, Share, Stage
+from degradations.pairs.severity import path
 from storage.records import Image, Scene
 
 Layout = Literal["rgb", "bgr", "pentile", "delta"]

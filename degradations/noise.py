@@ -3,7 +3,7 @@
 What is seen: speckle that is stronger in the shadows, coloured blotches, faint rows, stuck pixels; or clumped grain.
 
 * sensor: Poisson-Gaussian on the raw mosaic, variance shot x + read, with row noise, quantisation and stuck pixels,
-  through demosaicing, white balance, colour matrix and chroma noise reduction (`_sensor`). Read noise follows shot
+  through demosaicing, white balance, colour matrix and chroma noise reduction (`sensor`). Read noise follows shot
   noise as in the Darmstadt set (ln read = 2.18 ln shot + 1.20 +- 0.26; Ploetz and Roth, arXiv 1707.01313).
 * grain, white and signal-dependent noise, impulses: in the square root of light, which is within 15 % of sRGB from 0.25
   up; the granular noise of RealRestorer (arXiv 2603.25502, 3.1) is luma grain with a third of it in chroma, clumped
@@ -23,17 +23,17 @@ import cv2
 import numpy as np
 from pydantic import model_validator
 
-from degradations._area import reduced
-from degradations._camera import desaturation
-from degradations._codecs import jpeg
-from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage, Weight, any_weight
-from degradations._light import LUMA, linear
-from degradations._pass import scaled
-from degradations._random import chance, choice, gaussian_field, integer, log_uniform, normal, seed, uniform
-from degradations._regions import areas, halved, region_map, regions, some_regions
-from degradations._sensor import GREY, Sensor, exposure, grey_sigma, stuck
-from degradations._severity import path
-from degradations._strips import ByRows, Work, enlarged
+from degradations.camera.colour import desaturation
+from degradations.camera.sensor import GREY, Sensor, exposure, grey_sigma, stuck
+from degradations.coding.codecs import jpeg
+from degradations.coding.passes import scaled
+from degradations.numerics.area import reduced
+from degradations.numerics.light import LUMA, linear
+from degradations.numerics.random import chance, choice, gaussian_field, integer, log_uniform, normal, seed, uniform
+from degradations.numerics.regions import areas, halved, region_map, regions, some_regions
+from degradations.numerics.strips import ByRows, Work, enlarged
+from degradations.pairs.contract import Degradation, Frame, Light, Options, Part, Share, Stage, Weight, any_weight
+from degradations.pairs.severity import path
 from storage.records import Image, Scene
 
 SIGMA = (3.0, 6.0, 12.0, 22.0, 35.0, 60.0)  # of mid-grey, sRGB codes, at the borders of the levels

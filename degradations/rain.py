@@ -1,7 +1,7 @@
 """Rain: streaks by layers of depth, a veil of the drops too far to be told apart, splashes, and drops on the glass.
 
 Each drop is a lens that shows the whole sky and street at once, so it is as bright as the mean of them, not white:
-I = L (1 - a) + E a. Streaks (see `_streaks`) hide only what lies behind them. On the ground, drops throw crowns, and
+I = L (1 - a) + E a. Streaks (see `streaks`) hide only what lies behind them. On the ground, drops throw crowns, and
 wet surfaces darken. Drops on the glass (FoundIR's raindrop, arXiv 2412.01427) refract the scene upside down. At night E
 is local: a lamp lights the streaks around it.
 
@@ -12,7 +12,7 @@ again, if to angles below those of a pixel. So from 0.08 R^0.63 to Weber's 0.312
 1908.10335), 0.37 R^0.63 in hard rain, all is rain: of few large drops in clear air or of many in grey.
 
 Ours: how many drops count as one streak (`emphasis`), and which of all these showers falls: that which touches the area
-of the level (`_shower`).
+of the level (`shower`).
 """
 
 import math
@@ -23,16 +23,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._atmosphere import SKY, airlight, glow, is_night, layout, overlay_luminance, relit
-from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
-from degradations._drops import Glass, refracting
-from degradations._light import decode, linear
-from degradations._random import chance, choice, log_uniform, seed, uniform
-from degradations._severity import path, pixels
-from degradations._shower import Shower, Sight, places, shower, sight
-from degradations._splashes import crowns, ground, struck
-from degradations._streaks import LAYERS, Fall, layers, overlaps
-from degradations._strips import ByRows, Work, strips, widened
+from degradations.numerics.light import decode, linear
+from degradations.numerics.random import chance, choice, log_uniform, seed, uniform
+from degradations.numerics.strips import ByRows, Work, strips, widened
+from degradations.pairs.contract import Degradation, Frame, Light, Options, Part, Share, Stage
+from degradations.pairs.severity import path, pixels
+from degradations.weather.atmosphere import SKY, airlight, glow, is_night, layout, overlay_luminance, relit
+from degradations.weather.drops import Glass, refracting
+from degradations.weather.shower import Shower, Sight, places, shower, sight
+from degradations.weather.splashes import crowns, ground, struck
+from degradations.weather.streaks import LAYERS, Fall, layers, overlaps
 from storage.records import Scene
 
 Mode = Literal["streaks", "raindrop", "night"]

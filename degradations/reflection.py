@@ -26,14 +26,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._area import PROXY, brightening, coarse, dimming, reduced
-from degradations._contract import Degradation, Frame, Light, Options, Part, Share, Stage
-from degradations._glass import FEATURES, HIDDEN, gains, ghost_ratio, surface, transmission, weight, weight_field
-from degradations._light import decode, encode, linear, luminance
-from degradations._mirrored import cropped, mirrored_view, second_scene
-from degradations._random import chance, choice, log_uniform, normal, seed, uniform
-from degradations._severity import FADE, path
-from degradations._strips import ByRows, Work, enlarged, whole
+from degradations.numerics.area import PROXY, brightening, coarse, dimming, reduced
+from degradations.numerics.light import decode, encode, linear, luminance
+from degradations.numerics.random import chance, choice, log_uniform, normal, seed, uniform
+from degradations.numerics.strips import ByRows, Work, enlarged, whole
+from degradations.pairs.contract import Degradation, Frame, Light, Options, Part, Share, Stage
+from degradations.pairs.severity import FADE, path
+from degradations.pane.glass import FEATURES, HIDDEN, gains, ghost_ratio, surface, transmission, weight, weight_field
+from degradations.pane.mirrored import cropped, mirrored_view, second_scene
 from storage.records import Image, Scene
 
 Weight = Literal["window", "fbm", "segments", "network_like"]

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._contract import Degradation, Frame, Light, Part, Stage
-from degradations._light import decode, luminance
-from degradations._random import gaussian_field, log_uniform, seed, uniform, uniform_field
-from degradations._severity import path, pixels
-from degradations._strips import ByRows, Work
-from degradations._strokes import count, draw, frames
+from degradations.numerics.light import decode, luminance
+from degradations.numerics.random import gaussian_field, log_uniform, seed, uniform, uniform_field
+from degradations.numerics.strips import ByRows, Work
+from degradations.pairs.contract import Degradation, Frame, Light, Part, Stage
+from degradations.pairs.severity import path, pixels
+from degradations.weather.strokes import count, draw, frames
 from storage.records import Scene
 
 LAYERS = (3.0, 1.5, 0.8, 0.4, 0.2)  # inverse depth, near to far: flakes are as much smaller, slower and sharper

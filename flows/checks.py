@@ -58,7 +58,7 @@ def temporary() -> Iterator[Finding]:
 def kernels() -> Iterator[Finding]:
     """What numba compiles of the degradations is kept, so that processes need not do it again."""
     try:
-        from degradations._compiled import kept_in
+        from degradations.kernels._compiled import kept_in
     except ImportError:  # told of already
         return
     folder = kept_in()

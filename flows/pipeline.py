@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 import degradations
-from degradations._coupled import steps_of
+from degradations.pairs.coupled import steps_of
 from filters._contract import Filter
 from filters.duplicate import Duplicate
 from filters.strength import Strength

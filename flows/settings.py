@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 import degradations
 import filters
-from degradations._contract import Options as DegradationOptions
+from degradations.pairs.contract import Options as DegradationOptions
 from filters._contract import Filter
 from filters.clip import TYPES as REAL_TYPES
 from flows.tables import fields_at, read_table, sentence

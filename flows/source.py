@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from degradations._coupled import steps_of
+from degradations.pairs.coupled import steps_of
 from flows.settings import Settings
 from storage.errors import SettingsError
 from tasks.degrade import patterns_of

@@ -1,6 +1,6 @@
 """The web-style degradation that training adds to the degraded side, as a callable for the trainer.
 
-RealRestorer (arXiv 2603.25502) trains both stages with it: blur, shrink, noise, JPEG, enlarge (`_web`, form `sr`). How
+RealRestorer (arXiv 2603.25502) trains both stages with it: blur, shrink, noise, JPEG, enlarge (`web`, form `sr`). How
 often is not published, so `probability` has no default. What happens to a sample is a function of its seed,
 its size and these options alone: ranks, workers, batch sizes and devices change nothing but at most one code.
 """
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from degradations._pass import Interpolation, Pass
-from degradations._random import chance, generator, uniform
-from degradations._web import draw_enlargement, draw_passes
-from degradations._web import wear as wear_one
+from degradations.coding.passes import Interpolation, Pass
+from degradations.coding.web import draw_enlargement, draw_passes
+from degradations.coding.web import wear as wear_one
+from degradations.numerics.random import chance, generator, uniform
 from storage.records import Image
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
-from degradations._light import decode as light_of
-from degradations._light import encode as srgb_of
+from degradations.numerics.light import decode as light_of
+from degradations.numerics.light import encode as srgb_of
 from storage import samples
 from storage.commits import sha256_of_output
 from storage.errors import SourceError

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, field_validator
 
-from degradations._clips import speed
+from degradations.optics.clips import speed
 from storage.errors import SourceError
 from storage.records import Image
 from tasks.footage import Footage
@@ -108,7 +108,7 @@ def clip_key(sha256: str, index: int) -> str:
 
 
 def frames_sha256(frames: Image) -> str:
-    """Return the hash by which recipes name these frames (`degradations._recipes.fingerprint`)."""
+    """Return the hash by which recipes name these frames (`degradations.pairs.recipes.fingerprint`)."""
     header = f"{frames.dtype.str}{frames.shape}".encode()
     return hashlib.sha256(header + np.ascontiguousarray(frames).tobytes()).hexdigest()
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, SerializeAsAny
 
 from degradations import load
-from degradations._calibrate import Band, draw_calibrated
-from degradations._contract import Options as DegradationOptions
-from degradations._contract import Stage
-from degradations._coupled import steps_of
-from degradations._recipes import draw, inputs_of
-from degradations._render import render
+from degradations.pairs.calibrate import Band, draw_calibrated
+from degradations.pairs.contract import Options as DegradationOptions
+from degradations.pairs.contract import Stage
+from degradations.pairs.coupled import steps_of
+from degradations.pairs.recipes import draw, inputs_of
+from degradations.pairs.render import render
 from storage import samples
 from storage.canonical import encode
 from storage.commits import sha256_of_output

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from degradations._coupled import COUPLED
+from degradations.pairs.coupled import COUPLED
 from storage.errors import SettingsError
 from tasks.crawl import list_folder, path_of
 

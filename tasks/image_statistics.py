@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._light import decode, luminance
+from degradations.numerics.light import decode, luminance
 from filters._statistics import length
 from storage.records import Image, Plane
 

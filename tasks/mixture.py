@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 import degradations
-from degradations._coupled import COUPLED, check_name, steps_of
+from degradations.pairs.coupled import COUPLED, check_name, steps_of
 
 Row = Mapping[str, Any]
 

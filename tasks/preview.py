@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from degradations._contract import Options
-from degradations._recipes import draw
-from degradations._render import Rendered, render
+from degradations.pairs.contract import Options
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import Rendered, render
 from storage import samples
 from storage.records import Image, Recipe, Scene
 from tasks.annotators import open_annotator

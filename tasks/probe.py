@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from degradations._coupled import steps_of
+from degradations.pairs.coupled import steps_of
 from filters._contract import Filter, Sample, scores_in
 from storage import samples
 from storage.canonical import encode

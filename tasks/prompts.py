@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from degradations._coupled import steps_of
+from degradations.pairs.coupled import steps_of
 
 PROMPTS = {
     "blur": "Please deblur the image and make it sharper",

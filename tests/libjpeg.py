@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image as Pillow
 
-from degradations._codecs import Subsampling, tables
+from degradations.coding.codecs import Subsampling, tables
 from storage.records import Image
 
 PILLOWS: dict[Subsampling, int] = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}

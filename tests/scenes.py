@@ -14,9 +14,9 @@ import pytest
 import skimage.data
 
 from degradations import load, names
-from degradations._contract import Degradation
-from degradations._random import generator
-from degradations._render import render_params
+from degradations.numerics.random import generator
+from degradations.pairs.contract import Degradation
+from degradations.pairs.render import render_params
 from storage.records import Image, Plane, Scene
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from degradations import load
-from degradations._coupled import COUPLED
-from degradations._recipes import draw
-from degradations._render import render, render_params
+from degradations.pairs.coupled import COUPLED
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import render, render_params
 from storage.records import Image, Scene
 from tests.scenes import annotated, bare, fitted, frozen, sampled, scene
 from tests.variants import ALL, VARIANTS, walk

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from degradations import _light, load
-from degradations._psf import point_spread
-from degradations._random import generator
-from degradations._render import render_params
-from degradations._spreads import spread_of
+from degradations import load
 from degradations.batched import light
 from degradations.batched.blur import Spread, enlarged, reduced, spread
 from degradations.batched.noise import noisy
+from degradations.batched.spreads import spread_of
 from degradations.blur import Blur, Defocus, Linear, Rotation, Shake, Still, Web
 from degradations.noise import Noise
+from degradations.numerics import light as _light
+from degradations.numerics.random import generator
+from degradations.optics.psf import point_spread
+from degradations.pairs.render import render_params
 from storage.records import Image, Scene
 from tests.scenes import photograph
 

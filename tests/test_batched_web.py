@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from degradations import names
-from degradations._codecs import tables
-from degradations._pass import Pass
-from degradations._psf import ringing
-from degradations._random import bits, gaussian_field, generator
-from degradations._resample import blurred as blurred_by_opencv
-from degradations._resample import resampled as resampled_by_scipy
-from degradations._taps import gaussian_taps, mirrored, resampling_taps
-from degradations._web import draw_enlargement, draw_passes
-from degradations._web import wear as wear_by_numpy
 from degradations.batched import canvas, fields
 from degradations.batched.jpeg import jpeg, standard_steps
 from degradations.batched.web import wear
+from degradations.coding.codecs import tables
+from degradations.coding.passes import Pass
+from degradations.coding.web import draw_enlargement, draw_passes
+from degradations.coding.web import wear as wear_by_numpy
+from degradations.numerics.random import bits, gaussian_field, generator
+from degradations.numerics.resample import blurred as blurred_by_opencv
+from degradations.numerics.resample import resampled as resampled_by_scipy
+from degradations.numerics.taps import gaussian_taps, mirrored, resampling_taps
+from degradations.optics.psf import ringing
 from storage.records import Image
 from tests.libjpeg import of_opencv, of_pillow
 from tests.scenes import photograph

@@ -10,17 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from degradations import _convolve, _psf, load
-from degradations._convolve import convolve, gaussian
-from degradations._layers import layered_defocus
-from degradations._light import decode, encode
-from degradations._motion import camera_path, moving_object
-from degradations._random import generator
-from degradations._recipes import draw, params_of
-from degradations._render import render, render_params, replay
-from degradations._straight import motion
-from degradations._strips import whole
-from degradations._web import Pass, wear
+from degradations import load
 from degradations.blur import (
     Blur,
     BlurOptions,
@@ -34,6 +24,18 @@ from degradations.blur import (
     Web,
     sample,
 )
+from degradations.coding.web import Pass, wear
+from degradations.numerics.light import decode, encode
+from degradations.numerics.random import generator
+from degradations.numerics.strips import whole
+from degradations.optics import convolve as _convolve
+from degradations.optics import psf
+from degradations.optics.convolve import convolve, gaussian
+from degradations.optics.layers import layered_defocus
+from degradations.optics.motion import camera_path, moving_object
+from degradations.optics.straight import motion
+from degradations.pairs.recipes import draw, params_of
+from degradations.pairs.render import render, render_params, replay
 from storage.canonical import encode as canonical
 from storage.errors import SourceError
 from storage.records import Scene
@@ -90,13 +92,13 @@ def spread_of(light: np.ndarray) -> float:
 
 KERNELS = {
     **{
-        f"shake-{seed}": _psf.splat(_psf.trajectory(31.0, seed, centripetal=0.4, jerk=1.5, tremor=0.6))
+        f"shake-{seed}": psf.splat(psf.trajectory(31.0, seed, centripetal=0.4, jerk=1.5, tremor=0.6))
         for seed in range(6)
     },
-    **{f"line-{angle}": _psf.splat(_psf.line(17.3, angle)) for angle in (0.0, 0.4, 1.2, 2.5)},
-    **{f"disk-{blades}": _psf.aperture(6.4, blades=blades, rotation=0.3, ring=0.5) for blades in (0, 5, 6, 9)},
-    "generalised": _psf.bell(3.0, 2.0, 0.4, beta=0.6, plateau=False),
-    "plateau": _psf.bell(3.0, 1.5, 0.4, beta=1.8, plateau=True),
+    **{f"line-{angle}": psf.splat(psf.line(17.3, angle)) for angle in (0.0, 0.4, 1.2, 2.5)},
+    **{f"disk-{blades}": psf.aperture(6.4, blades=blades, rotation=0.3, ring=0.5) for blades in (0, 5, 6, 9)},
+    "generalised": psf.bell(3.0, 2.0, 0.4, beta=0.6, plateau=False),
+    "plateau": psf.bell(3.0, 1.5, 0.4, beta=1.8, plateau=True),
 }
 
 
@@ -112,7 +114,7 @@ def test_kernels_keep_the_light_and_its_place(kernel: np.ndarray) -> None:
 
 @pytest.mark.parametrize("cutoff", [0.3, 1.0, 2.9])
 def test_ringing_overshoots_but_keeps_the_light_and_its_place(cutoff: float) -> None:
-    kernel = _psf.ringing(cutoff)
+    kernel = psf.ringing(cutoff)
     assert kernel.min() < 0
     assert kernel.sum() == pytest.approx(1, abs=1e-5)
     assert np.array_equal(kernel, kernel[::-1, ::-1])
@@ -120,14 +122,14 @@ def test_ringing_overshoots_but_keeps_the_light_and_its_place(cutoff: float) -> 
 
 def test_a_trajectory_spreads_light_as_far_as_the_line_of_its_length() -> None:
     for seed in range(5):
-        points = _psf.trajectory(30.0, seed, centripetal=0.3, jerk=1.0, tremor=0.5)
+        points = psf.trajectory(30.0, seed, centripetal=0.3, jerk=1.0, tremor=0.5)
         assert np.sqrt((points**2).sum(axis=1).mean()) == pytest.approx(30 / np.sqrt(12))
 
 
 @pytest.mark.parametrize("radius", [4.0, 6.5, 11.0])
 @pytest.mark.parametrize("blades", [0, 5, 8])
 def test_an_opening_has_the_area_of_its_disk(radius: float, blades: int) -> None:
-    kernel = _psf.aperture(radius, blades=blades, rotation=0.1, ring=0.0)
+    kernel = psf.aperture(radius, blades=blades, rotation=0.1, ring=0.0)
     assert 1 / kernel.max() == pytest.approx(np.pi * radius**2, rel=0.15)
 
 
@@ -279,7 +281,7 @@ def test_a_circle_of_confusion_grows_linearly_with_disparity() -> None:
     for disparity in (0.5, 0.6, 0.7, 0.9):
         depth = np.full((129, 129), disparity, np.float32)
         depth[0, 0], depth[0, 1] = 0.5, 0.9
-        kernel = lambda radius: _psf.aperture(radius, blades=0, rotation=0.0, ring=0.0)  # noqa: E731
+        kernel = lambda radius: psf.aperture(radius, blades=0, rotation=0.0, ring=0.0)  # noqa: E731
         spreads.append(spread_of(layered_defocus(light, depth, focus=0.5, reach=20.0, kernel=kernel)[40:90, 40:90]))
     assert spreads[0] < 1e-3
     assert np.array(spreads[1:]) == pytest.approx(np.array([2.0, 4.0, 8.0]) / np.sqrt(2), abs=0.3)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from degradations import load
-from degradations._clips import exposed, speed
-from degradations._light import decode, encode
-from degradations._random import generator
-from degradations._render import render_params
-from degradations._straight import motion
 from degradations.blur import Blur, BlurOptions, Clip, sample
+from degradations.numerics.light import decode, encode
+from degradations.numerics.random import generator
+from degradations.optics.clips import exposed, speed
+from degradations.optics.straight import motion
+from degradations.pairs.render import render_params
 from storage.records import Scene
 from tests.scenes import leaves, photograph, psnr, scene
 

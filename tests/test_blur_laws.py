@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from degradations import load
-from degradations._contract import Frame, Light
-from degradations._light import decode, luminance
-from degradations._psf import aperture, bell, line, point_spread, trajectory
-from degradations._render import render_params
 from degradations.blur import spread
+from degradations.numerics.light import decode, luminance
+from degradations.optics.psf import aperture, bell, line, point_spread, trajectory
+from degradations.pairs.contract import Frame, Light
+from degradations.pairs.render import render_params
 from storage.records import Scene
 from tests.scenes import annotated, photograph, sampled, scene
 from tests.test_degradations_geometry import REACH, SIDE, SPACING, chart, spread_light

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from degradations._random import generator
-from degradations._render import render_params
 from degradations.blur import DEGRADATION, Blur, BlurOptions, Web, sample
+from degradations.numerics.random import generator
+from degradations.pairs.render import render_params
 from storage.records import Scene
 
 RINGING = Web(kernel="ringing", sigma=4.0, aspect=1.0, angle=0.0, beta=1.0)

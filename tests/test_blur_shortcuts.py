@@ -7,14 +7,14 @@ import pytest
 from scipy.signal import convolve2d
 
 from degradations import load
-from degradations._convolve import _fourier
-from degradations._defocus import WIDE, opened
-from degradations._light import brightened, encode
-from degradations._psf import aperture, line, splat, stroke
-from degradations._render import render_params
-from degradations._severity import pixels
-from degradations._straight import motion, strokes
 from degradations.blur import Blur, Linear
+from degradations.numerics.light import brightened, encode
+from degradations.optics.convolve import _fourier
+from degradations.optics.defocus import WIDE, opened
+from degradations.optics.psf import aperture, line, splat, stroke
+from degradations.optics.straight import motion, strokes
+from degradations.pairs.render import render_params
+from degradations.pairs.severity import pixels
 from storage.records import Scene
 from tests.scenes import photograph, psnr
 

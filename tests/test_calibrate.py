@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import skimage.data
 
-from degradations import _calibrate
-from degradations._calibrate import EVALUATIONS, calibrated, draw_calibrated, proxy, psnr
-from degradations._recipes import draw, recipe_of
-from degradations._render import render, replay
+from degradations.pairs import calibrate
+from degradations.pairs.calibrate import EVALUATIONS, calibrated, draw_calibrated, proxy, psnr
+from degradations.pairs.recipes import draw, recipe_of
+from degradations.pairs.render import render, replay
 from filters.strength import Strength
 from flows.__main__ import run
 from flows.dataset import Dataset
@@ -142,7 +142,7 @@ def test_the_copy_is_tried_eight_times_at_most(name, monkeypatch):
         sizes.append(scene.image.shape[0] * scene.image.shape[1])
         return render(scene, recipe)
 
-    monkeypatch.setattr(_calibrate, "render", counted)
+    monkeypatch.setattr(calibrate, "render", counted)
     draw_calibrated(name, 0.5, scene_of(PHOTOGRAPHS[0]), seed=1, band=(90.0, 99.0))
     small = [size for size in sizes if size <= 256 * 256]
     assert len(small) == EVALUATIONS

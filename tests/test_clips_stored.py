@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from degradations._recipes import draw, fingerprint
-from degradations._render import render, replay
+from degradations.pairs.recipes import draw, fingerprint
+from degradations.pairs.render import render, replay
 from flows.__main__ import run
 from flows.dataset import Dataset
 from storage import samples

@@ -11,9 +11,12 @@ import numba
 import numpy as np
 import pytest
 
-from degradations import _compiled, _render, _strips, load
-from degradations._compiled import compiled, inlined, kept_in
-from degradations._render import render_params
+from degradations import load
+from degradations.kernels import _compiled
+from degradations.kernels._compiled import compiled, inlined, kept_in
+from degradations.numerics import strips
+from degradations.pairs import render
+from degradations.pairs.render import render_params
 from tests.scenes import annotated, photograph, sampled
 
 ROOT = Path(__file__).parents[1]
@@ -160,6 +163,6 @@ def test_no_byte_depends_on_strips_or_threads(name, monkeypatch):
     whole = render_params(scene, drawn).degraded
     with ThreadPoolExecutor(3) as pool:
         at_once = list(pool.map(lambda _: render_params(scene, drawn).degraded, range(6)))
-    monkeypatch.setattr(_render, "strips", lambda shape: _strips.strips(shape, pixels=shape[1] * 8))
+    monkeypatch.setattr(render, "strips", lambda shape: strips.strips(shape, pixels=shape[1] * 8))
     narrow = render_params(scene, drawn).degraded
     assert all(np.array_equal(image, whole) for image in (*at_once, narrow))

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from degradations import _codecs as codecs
-from degradations import _video, load
-from degradations._random import generator
-from degradations._recipes import draw, params_of
-from degradations._render import render_params, replay
-from degradations._video import video
+from degradations import load
+from degradations.coding import codecs
+from degradations.coding import video as _video
+from degradations.coding.video import video
 from degradations.compression import PLATFORMS, Compression, CompressionOptions, Generation, sample
+from degradations.numerics.random import generator
+from degradations.pairs.recipes import draw, params_of
+from degradations.pairs.render import render_params, replay
 from storage.canonical import encode as canonical
 from storage.records import Scene
 

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from degradations import load, rain
-from degradations._area import VISIBLE
-from degradations._regions import some_regions
-from degradations._render import render_params
-from degradations._shower import odds
-from degradations._streaks import layers, overlaps
+from degradations.numerics.area import VISIBLE
+from degradations.numerics.regions import some_regions
+from degradations.pairs.render import render_params
+from degradations.weather.shower import odds
+from degradations.weather.streaks import layers, overlaps
 from storage.records import Scene
 from tests.scenes import PHOTOGRAPHS, annotated, fitted, read, sampled, scene, shared_photographs
 
@@ -91,7 +91,7 @@ def test_rain_touches_as_much_as_its_level_says_on_the_shared_photographs(level:
 @pytest.mark.parametrize("severity", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("short", [128, 512])
 def test_the_area_of_rain_is_foretold_at_any_size(severity: float, short: int) -> None:
-    """What `_shower` counts on, drawn by `layers`: how much of the picture streaks cover, by how opaque they are."""
+    """What `shower` counts on, drawn by `layers`: how much of the picture streaks cover, by how opaque they are."""
     target = scene("coffee", short)
     fall = rain._fall_of(sampled("rain", severity, target, 3, mode="streaks"))
     planes, peak = layers(target.image.shape[:2], fall)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from degradations import load, names
-from degradations._contract import Stage
-from degradations._coupled import COUPLED
-from degradations._recipes import draw, inputs_of, params_of
-from degradations._render import Rendered, render, render_params, replay
 from degradations.noise import NoiseOptions
+from degradations.pairs.contract import Stage
+from degradations.pairs.coupled import COUPLED
+from degradations.pairs.recipes import draw, inputs_of, params_of
+from degradations.pairs.render import Rendered, render, render_params, replay
 from storage.canonical import decode, encode, plain
 from storage.records import Recipe, Scene, Step
 from tests.scenes import (

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from degradations import load, names
-from degradations._contract import Frame, Part, Stage
-from degradations._coupled import COUPLED, check_name, steps_of
-from degradations._light import encode
-from degradations._recipes import draw, params_of, recipe_of
-from degradations._render import render, render_params
+from degradations.numerics.light import encode
+from degradations.pairs.contract import Frame, Part, Stage
+from degradations.pairs.coupled import COUPLED, check_name, steps_of
+from degradations.pairs.recipes import draw, params_of, recipe_of
+from degradations.pairs.render import render, render_params
 from storage.records import Scene, Step
 from tasks.mixture import Options
 from tests.scenes import annotated, sampled, scene

@@ -12,11 +12,11 @@ import pytest
 import skimage.data
 
 from degradations import load, names
-from degradations._contract import Frame, Light, Stage
-from degradations._coupled import COUPLED, steps_of
-from degradations._light import decode
-from degradations._recipes import draw
-from degradations._render import Rendered, render, render_params
+from degradations.numerics.light import decode
+from degradations.pairs.contract import Frame, Light, Stage
+from degradations.pairs.coupled import COUPLED, steps_of
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import Rendered, render, render_params
 from filters._registration import register
 from storage.records import Image, Scene
 from tests.scenes import PHOTOGRAPHS, annotated, fitted, frozen, psnr, read, sampled, scene, shared_photographs

@@ -133,7 +133,7 @@ FAULTS = {
     "nowhere to keep compiled loops": (
         "compiled loops",
         "warn",
-        lambda t, m: [m.setattr("degradations._compiled.kept_in", lambda: None), *checks.kernels()][1:],
+        lambda t, m: [m.setattr("degradations.kernels._compiled.kept_in", lambda: None), *checks.kernels()][1:],
     ),
     "a deep folder for temporary files": (
         "socket path",

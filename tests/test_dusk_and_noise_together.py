@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from degradations import load
-from degradations._contract import Options
-from degradations._light import encode
-from degradations._recipes import draw, params_of
-from degradations._render import render, render_params
+from degradations.numerics.light import encode
+from degradations.pairs.contract import Options
+from degradations.pairs.recipes import draw, params_of
+from degradations.pairs.render import render, render_params
 from storage.records import Scene
 from tests.scenes import annotated, leaves
 

@@ -8,9 +8,9 @@ import pytest
 from skimage import data
 
 import degradations
-from degradations._recipes import draw
-from degradations._render import render
 from degradations.noise import NoiseOptions
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import render
 from filters import load
 from filters._contract import Sample
 from filters._evidence import evidence

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from degradations._contract import Frame
-from degradations._glare import stray_light
-from degradations._light import decode, encode, linear_to_srgb
-from degradations._random import generator
-from degradations._render import render_params
 from degradations.flare import DEGRADATION, Flare, FlareOptions, _draw, apply, sample
+from degradations.numerics.light import decode, encode, linear_to_srgb
+from degradations.numerics.random import generator
+from degradations.optics.glare import stray_light
+from degradations.pairs.contract import Frame
+from degradations.pairs.render import render_params
 from storage.records import Image, Scene
 
 BORDERS = ((0.0, 0.10), (0.10, 0.20), (0.20, 0.50), (0.50, 0.80), (0.80, 1.0))

@@ -8,14 +8,14 @@ import pytest
 from pydantic import TypeAdapter
 
 from degradations import load
-from degradations._atmosphere import SKY, layout, soften
-from degradations._contract import Frame
-from degradations._light import decode, luminance
-from degradations._random import generator
-from degradations._render import render_params
-from degradations._strips import enlarged, strips
 from degradations.haze import Haze, HazeOptions, optical_depth, sample, veil
 from degradations.kernels.air import distances, optical_depths, through_air
+from degradations.numerics.light import decode, luminance
+from degradations.numerics.random import generator
+from degradations.numerics.strips import enlarged, strips
+from degradations.pairs.contract import Frame
+from degradations.pairs.render import render_params
+from degradations.weather.atmosphere import SKY, layout, soften
 from storage.records import Scene
 
 HAZE = load("haze")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from degradations import load
-from degradations._light import brightened, decode, encode
-from degradations._render import render_params
+from degradations.numerics.light import brightened, decode, encode
+from degradations.pairs.render import render_params
 from storage.records import Scene
 from tests.scenes import sampled
 

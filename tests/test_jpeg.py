@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.fft import dct
 
-from degradations._codecs import HALVING, Subsampling, jpeg, tables
-from degradations._compiled import compiled
-from degradations._jpeg import coded
+from degradations.coding.codecs import HALVING, Subsampling, jpeg, tables
+from degradations.coding.jpeg import coded
+from degradations.kernels._compiled import compiled
 from degradations.kernels._cosines import forward, inverse
 from degradations.kernels._ycc import to_rgb, to_ycc
 from degradations.kernels.blocks import quantised

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from degradations import _light
-from degradations._atmosphere import SKY
-from degradations._compiled import compiled
-from degradations._counter import GOLDEN, MULTIPLIERS, WORD, mix
-from degradations._random import generator
 from degradations.kernels import air, codes, counter, grain, layers, moire, rain, sensor
+from degradations.kernels._compiled import compiled
 from degradations.kernels._exponential import decay
 from degradations.kernels.strokes import strokes
+from degradations.numerics import light as _light
+from degradations.numerics.counter import GOLDEN, MULTIPLIERS, WORD, mix
+from degradations.numerics.random import generator
+from degradations.weather.atmosphere import SKY
 
 H, W = 5, 37  # no multiple of any vector
 

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from degradations import load
-from degradations._contract import Light
-from degradations._defocus import opened
-from degradations._layers import _centres, layered_defocus, layering
-from degradations._light import brightened, encode
-from degradations._psf import aperture
-from degradations._render import render_params
-from degradations._severity import pixels
-from degradations._strips import Stream, streamed
 from degradations.blur import Blur, Defocus
+from degradations.numerics.light import brightened, encode
+from degradations.numerics.strips import Stream, streamed
+from degradations.optics.defocus import opened
+from degradations.optics.layers import _centres, layered_defocus, layering
+from degradations.optics.psf import aperture
+from degradations.pairs.contract import Light
+from degradations.pairs.render import render_params
+from degradations.pairs.severity import pixels
 from storage.records import Plane, Scene
 
 SHAPES = [(300, 610), (61, 40), (17, 90), (9, 300), (40, 7), (3, 2), (1, 1)]

@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations import _darkening
-from degradations._contract import Frame, Light
-from degradations._illumination import illumination
-from degradations._lamps import lamps_of
-from degradations._light import decode, luminance
-from degradations._random import generator
-from degradations._recipes import draw, params_of
-from degradations._render import render, render_params
-from degradations._tone_curves import fit
+from degradations.camera import darkening
+from degradations.camera.illumination import illumination
+from degradations.camera.lamps import lamps_of
+from degradations.camera.tone_curves import fit
 from degradations.low_light import DEGRADATION, MODES, LowLight, LowLightOptions, capture, sample
+from degradations.numerics.light import decode, luminance
+from degradations.numerics.random import generator
+from degradations.pairs.contract import Frame, Light
+from degradations.pairs.recipes import draw, params_of
+from degradations.pairs.render import render, render_params
 from storage.records import Image, Scene, Step
 
 PLAIN = {"noise": False, "field": False, "cast": False, "toe": False, "lamps": False}
@@ -246,19 +246,19 @@ def test_segments_receive_light_of_their_own() -> None:
 
 @pytest.mark.parametrize("severity", [0.05, 0.4, 1.0])
 def test_learned_curve_is_monotone_and_below_the_identity(severity: float) -> None:
-    curve = np.reshape(_darkening.curve(photograph(), severity), (3, -1))
+    curve = np.reshape(darkening.curve(photograph(), severity), (3, -1))
     assert (np.diff(curve, axis=1) >= 0).all()
     assert (curve <= np.linspace(0, 1, curve.shape[1]) + 1e-6).all()
 
 
 def test_learned_darkening_looks_at_the_picture() -> None:
     bright = np.clip(photograph().astype(np.int32) + 70, 0, 255).astype(np.uint8)
-    assert _darkening.curve(photograph(), 0.6) != _darkening.curve(bright, 0.6)
+    assert darkening.curve(photograph(), 0.6) != darkening.curve(bright, 0.6)
 
 
 def test_other_weights_pass_through_the_hook(tmp_path: Any) -> None:
-    stored = json.loads(_darkening.WEIGHTS.read_text())
-    stored["b3"] = [value - 2 * (index % _darkening.POINTS == 0) for index, value in enumerate(stored["b3"])]
+    stored = json.loads(darkening.WEIGHTS.read_text())
+    stored["b3"] = [value - 2 * (index % darkening.POINTS == 0) for index, value in enumerate(stored["b3"])]
     file = tmp_path / "darker.json"
     file.write_text(json.dumps(stored))
     scene = scene_of(photograph())
@@ -288,7 +288,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Any, content: str, told: 
 
 def test_a_network_of_another_width_passes_through_the_hook(tmp_path: Any) -> None:
     source = np.random.default_rng(0)
-    sizes = (_darkening.BINS + 1, 5, 9, 3 * _darkening.POINTS)
+    sizes = (darkening.BINS + 1, 5, 9, 3 * darkening.POINTS)
     stored = {f"w{n}": source.normal(size=(sizes[n - 1], sizes[n])).tolist() for n in (1, 2, 3)}
     stored |= {f"b{n}": source.normal(size=sizes[n]).tolist() for n in (1, 2, 3)}
     file = tmp_path / "own.json"

@@ -8,11 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations._contract import Frame, Light
-from degradations._light import LUMA, decode, luminance
-from degradations._random import generator
-from degradations._recipes import draw, params_of
-from degradations._render import render, render_params
 from degradations.moire import (
     AREA,
     CONTRAST,
@@ -25,6 +20,11 @@ from degradations.moire import (
     region,
     sample,
 )
+from degradations.numerics.light import LUMA, decode, luminance
+from degradations.numerics.random import generator
+from degradations.pairs.contract import Frame, Light
+from degradations.pairs.recipes import draw, params_of
+from degradations.pairs.render import render, render_params
 from storage.records import Image, Scene, Step
 
 

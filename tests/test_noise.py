@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations._camera import demosaic, desaturation, from_sensor
-from degradations._contract import Light
-from degradations._random import gaussian_field, generator
-from degradations._recipes import draw, params_of
-from degradations._render import render, render_params
-from degradations._sensor import Sensor, blotches, development, expose, raw_noise, stuck
+from degradations.camera.colour import demosaic, desaturation, from_sensor
+from degradations.camera.sensor import Sensor, blotches, development, expose, raw_noise, stuck
 from degradations.noise import DEGRADATION, SIGMA, Noise, NoiseOptions, sample
+from degradations.numerics.random import gaussian_field, generator
+from degradations.pairs.contract import Light
+from degradations.pairs.recipes import draw, params_of
+from degradations.pairs.render import render, render_params
 from storage.records import Image, Scene, Step
 
 MODES = ("sensor", "granular", "web")

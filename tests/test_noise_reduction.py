@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from degradations._light import LUMA
-from degradations._random import generator
-from degradations._render import render_params
-from degradations._sensor import Sensor, development, expose
+from degradations.camera.sensor import Sensor, development, expose
 from degradations.noise import DEGRADATION, NoiseOptions, sample
+from degradations.numerics.light import LUMA
+from degradations.numerics.random import generator
+from degradations.pairs.render import render_params
 from storage.records import Scene
 
 Plane = NDArray[np.float64]

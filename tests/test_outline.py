@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from degradations._outline import things
-from degradations._random import generator
 from degradations.blur import BlurOptions, sample
+from degradations.numerics.random import generator
+from degradations.optics.outline import things
 from storage.records import Image, Scene
 
 SHAPE = (300, 400)

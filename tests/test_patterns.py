@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations import _darkening, load, names
+from degradations import load, names
+from degradations.camera import darkening
 from flows.__main__ import run
 from flows.dataset import Dataset
 from flows.settings import read_settings
@@ -135,7 +136,7 @@ def test_a_build_finds_weights_beside_its_settings_and_makes_pairs_anew_when_the
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_photographs(tmp_path / "photographs", count=2)
-    weights = json.loads(_darkening.WEIGHTS.read_text())
+    weights = json.loads(darkening.WEIGHTS.read_text())
     lines = [
         "seed = 7",
         'output = "d"',

@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations._contract import Light
-from degradations._convolve import gaussian, growing, halved, ready, softening
-from degradations._light import _gains, brightened, decode, encode
-from degradations._psf import gaussian_taps
-from degradations._strips import Stream, streamed, whole
 from degradations.kernels import codes, pyramid
+from degradations.numerics.light import _gains, brightened, decode, encode
+from degradations.numerics.strips import Stream, streamed, whole
+from degradations.optics.convolve import gaussian, growing, halved, ready, softening
+from degradations.optics.psf import gaussian_taps
+from degradations.pairs.contract import Light
 
 SHAPES = [(64, 80, 3), (65, 81, 3), (33, 16), (17, 31, 4), (40, 7, 1), (9, 1031, 3), (2, 3, 3)]
 

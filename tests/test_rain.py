@@ -9,15 +9,15 @@ import pytest
 from pydantic import TypeAdapter
 
 from degradations import load
-from degradations._contract import Frame
-from degradations._drops import Glass, refract
-from degradations._light import decode
-from degradations._random import generator
-from degradations._render import render_params
-from degradations._splashes import crowns, ground, struck
-from degradations._streaks import LAYERS, Fall, drops_in_layer, layers, slope, terminal_velocity
-from degradations._strokes import count, draw
+from degradations.numerics.light import decode
+from degradations.numerics.random import generator
+from degradations.pairs.contract import Frame
+from degradations.pairs.render import render_params
 from degradations.rain import Rain, RainOptions, fall, sample, transmittance
+from degradations.weather.drops import Glass, refract
+from degradations.weather.splashes import crowns, ground, struck
+from degradations.weather.streaks import LAYERS, Fall, drops_in_layer, layers, slope, terminal_velocity
+from degradations.weather.strokes import count, draw
 from storage.records import Scene
 
 RAIN = load("rain")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from degradations._resample import reduced
+from degradations.numerics.resample import reduced
 from storage.records import Image
 from tests.scenes import photograph
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from degradations._contract import Frame
-from degradations._disk import defocus, disk
-from degradations._glass import ghost_ratio, surface, transmission
-from degradations._interior import interior
-from degradations._light import decode
-from degradations._random import generator
-from degradations._render import render_params
+from degradations.numerics.light import decode
+from degradations.numerics.random import generator
+from degradations.optics.disk import defocus, disk
+from degradations.pairs.contract import Frame
+from degradations.pairs.render import render_params
+from degradations.pane.glass import ghost_ratio, surface, transmission
+from degradations.pane.interior import interior
 from degradations.reflection import DEGRADATION, Reflection, ReflectionOptions, apply, sample, strength
 from storage.records import Image, Scene
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
-from degradations._recipes import draw
-from degradations._render import render
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import render
 from flows.__main__ import run
 from storage.records import Scene
 from tasks.decode import decode

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations._room import room
+from degradations.pane.room import room
 
 SEEDS = range(6)
 

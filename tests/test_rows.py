@@ -8,12 +8,12 @@ import pytest
 import skimage.data
 
 from degradations import load, names
-from degradations._contract import Frame, Stage
-from degradations._light import decode, encode, expand_highlights
-from degradations._random import gaussian_field
-from degradations._render import render_params
-from degradations._strips import strips, whole
 from degradations.blur import Blur, Web
+from degradations.numerics.light import decode, encode, expand_highlights
+from degradations.numerics.random import gaussian_field
+from degradations.numerics.strips import strips, whole
+from degradations.pairs.contract import Frame, Stage
+from degradations.pairs.render import render_params
 from storage.records import Image, Scene
 from tests.scenes import annotated, sampled
 

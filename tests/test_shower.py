@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from degradations._light import decode
-from degradations._shower import CODES, Shower, Sight, needed, odds, shower, sight
+from degradations.numerics.light import decode
 from degradations.rain import DENSEST, LOSS, METRES, ON_THE_WAY, RATE, WETNESS
+from degradations.weather.shower import CODES, Shower, Sight, needed, odds, shower, sight
 from tests.scenes import PHOTOGRAPHS, sampled, scene
 
 LEAST = Shower(density=0.1, wetness=0.02, extinction=1e-4)

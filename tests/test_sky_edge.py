@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations._atmosphere import SKY
+from degradations.weather.atmosphere import SKY
 from storage.records import Image
 from tasks.annotators._sky_edge import moved
 from tasks.annotators.depth_prior import inverse_depth

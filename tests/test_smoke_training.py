@@ -16,9 +16,9 @@ import sklearn.datasets
 
 torch = pytest.importorskip("torch", reason="torch is not installed: install PairForge's `train` extra")
 
-from degradations._recipes import draw
-from degradations._render import render
 from degradations.noise import NoiseOptions
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import render
 from flows.__main__ import run
 from flows.training_settings import parse_training
 from tasks import preview

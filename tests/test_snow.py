@@ -9,11 +9,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from degradations import load, names
-from degradations._contract import Frame
-from degradations._light import decode
-from degradations._random import generator
-from degradations._recipes import draw
-from degradations._render import render, render_params, replay
+from degradations.numerics.light import decode
+from degradations.numerics.random import generator
+from degradations.pairs.contract import Frame
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import render, render_params, replay
 from degradations.snow import LAYERS, Snow, fall, layer, sample
 from storage.records import Scene
 

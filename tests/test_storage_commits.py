@@ -170,7 +170,7 @@ def test_version_of_what_is_not_ours_is_refused(module: str) -> None:
 
 
 def test_closure_of_a_real_stage_reaches_every_degradation() -> None:
-    reached = closure("degradations._recipes", ROOT)
+    reached = closure("degradations.pairs.recipes", ROOT)
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "degradations").glob("*.py")} <= set(reached)
     assert "storage/records.py" in reached
     assert not [path for path in reached if path.startswith(("flows", "tasks", "filters"))]

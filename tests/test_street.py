@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations._interior import interior
-from degradations._random import generator
-from degradations._room import _thing
-from degradations._street import _row, _windows, street
+from degradations.numerics.random import generator
+from degradations.pane.interior import interior
+from degradations.pane.room import _thing
+from degradations.pane.street import _row, _windows, street
 
 SEEDS = range(6)
 HORIZON = 0.62  # of the height

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations._streaks import LAYERS, Fall, layers
-from degradations._strokes import draw, grown
+from degradations.weather.streaks import LAYERS, Fall, layers
+from degradations.weather.strokes import draw, grown
 
 FALL = Fall(
     rate=60.0,

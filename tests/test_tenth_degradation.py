@@ -21,9 +21,9 @@ FADE = '''"""Fade: prints lose their dyes in the sun. I = L (1 - f) + f p, f gro
 
 from dataclasses import dataclass, replace
 
-from degradations._contract import Degradation, Frame, Part, Stage
-from degradations._random import uniform
-from degradations._severity import path
+from degradations.pairs.contract import Degradation, Frame, Part, Stage
+from degradations.numerics.random import uniform
+from degradations.pairs.severity import path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +50,8 @@ DEGRADATION = Degradation(params=Fade, sample=sample, parts=(Part(Stage.SCREEN, 
 USE = """
 import numpy as np
 from degradations import names
-from degradations._recipes import draw
-from degradations._render import render, replay
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import render, replay
 from storage.canonical import decode, encode
 from storage.records import Recipe, Scene
 image = np.full((32, 48, 3), 90, np.uint8)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from degradations._trails import LENGTH, RUNNERS, SWEPT, with_trails
+from degradations.weather.trails import LENGTH, RUNNERS, SWEPT, with_trails
 
 
 def pane(num_drops: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from degradations._video import video
+from degradations.coding.video import video
 from storage.records import Image
 
 

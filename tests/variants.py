@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from degradations import load, names
-from degradations._contract import Frame, Stage
-from degradations._light import decode as light_of
+from degradations.numerics.light import decode as light_of
+from degradations.pairs.contract import Frame, Stage
 from storage.records import Scene
 from tests.scenes import frozen
 

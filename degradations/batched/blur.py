@@ -1,7 +1,7 @@
 """Blur of a batch in linear light, by kernels of each sample's own: what the blur degradation does by them.
 
-Wide kernels act on a reduced copy, as in `_convolve` and `_defocus`: reduced by [1 4 6 4 1] / 16, blurred, enlarged by
-the same. `_spreads.spread_of` says the kernels and the number of halvings of drawn params.
+Wide kernels act on a reduced copy, as in `convolve` and `defocus`: reduced by [1 4 6 4 1] / 16, blurred, enlarged by
+the same. `spreads.spread_of` says the kernels and the number of halvings of drawn params.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from degradations._taps import mirrored
 from degradations.batched.canvas import gathered
 from degradations.batched.convolve import convolved
 from degradations.batched.light import brightened, encode
+from degradations.numerics.taps import mirrored
 
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from degradations._taps import SNAP, mirrored, resampling_taps
+from degradations.numerics.taps import SNAP, mirrored, resampling_taps
 
 T = TypeVar("T", np.int64, np.float32)
 

@@ -1,4 +1,4 @@
-"""Convolution of a batch with a kernel for each sample, through the Fourier domain: what `_convolve.convolve` gives."""
+"""Convolution of a batch with a kernel for each sample, through the Fourier domain: what `convolve.convolve` gives."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from degradations._taps import mirrored
 from degradations.batched.canvas import Sizes, gathered
+from degradations.numerics.taps import mirrored
 
 Kernels = Sequence[NDArray[np.float32]]  # odd squares, one for each sample
 

@@ -1,4 +1,4 @@
-"""The numbers of `_random.bits` and `_random.gaussian_field`, made on any device: equal, not alike."""
+"""The numbers of `random.bits` and `random.gaussian_field`, made on any device: equal, not alike."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -6,11 +6,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from degradations._counter import GOLDEN, LAST_SHIFT, MULTIPLIERS, SHIFTS, key
+from degradations.numerics.counter import GOLDEN, LAST_SHIFT, MULTIPLIERS, SHIFTS, key
 
 
 def bits(count: int, seeds: Sequence[int], *, stream: int, device: torch.device) -> Tensor:
-    """Return int64 (B, count) in [0, 65535]: for each seed, what `_random.bits` returns for `count` numbers."""
+    """Return int64 (B, count) in [0, 65535]: for each seed, what `random.bits` returns for `count` numbers."""
     words = torch.arange(1, (count + 3) // 4 + 1, device=device) * _signed(GOLDEN)
     starts = [_signed(key(seed, stream)) for seed in seeds]
     mixed = _mix(torch.tensor(starts, device=device)[:, None] + words)
@@ -19,7 +19,7 @@ def bits(count: int, seeds: Sequence[int], *, stream: int, device: torch.device)
 
 
 def gaussian_fields(count: int, seeds: Sequence[int], *, stream: int, device: torch.device) -> Tensor:
-    """Return float32 (B, count): for each seed, what `_random.gaussian_field` returns for `count` numbers."""
+    """Return float32 (B, count): for each seed, what `random.gaussian_field` returns for `count` numbers."""
     numbers: Tensor = _table(device)[bits(count, seeds, stream=stream, device=device)]
     return numbers
 

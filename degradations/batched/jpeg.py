@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from degradations._quantisation import STANDARD, percent
 from degradations.batched.canvas import Sizes, extended, sides
+from degradations.coding.quantisation import STANDARD, percent
 
 # The constants of the transforms, times 2^13.
 _C0298, _C0390, _C0541, _C0765, _C0899, _C1175 = 2446, 3196, 4433, 6270, 7373, 9633

@@ -1,4 +1,4 @@
-"""Between codes and linear light on any device: the tables of `_light`, and its expansion of highlights."""
+"""Between codes and linear light on any device: the tables of `light`, and its expansion of highlights."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-_CLIPPING = 0.97  # linear light from which a code cannot be told from a clipped one, as in `_light`
+_CLIPPING = 0.97  # linear light from which a code cannot be told from a clipped one, as in `light`
 
 
 def decode(codes: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Noise of a batch: what the noise degradation does, its sensor, its grain and its web noise, each sample by its own.
 
-The numbers are those of `_random`, the arithmetic that of `_sensor` and `noise` in float32: codes are within one of the
+The numbers are those of `random`, the arithmetic that of `sensor` and `noise` in float32: codes are within one of the
 NumPy path's. Where a converter has bits, a raw value at a tie may fall to the other side, a few in a million pixels.
 Segments, clumps and the web copy (`segment_gains`, `clump`, `tail_quality`) have no batched form; wear a batch with
 `web` instead of the copy.
@@ -14,17 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from degradations._taps import mirrored, resampling_taps
 from degradations.batched.canvas import gathered, weighed
 from degradations.batched.fields import bits, gaussian_fields
 from degradations.batched.light import decode, encode
+from degradations.numerics.taps import mirrored, resampling_taps
 
 if TYPE_CHECKING:
     from degradations.noise import Noise
 
 _LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709
-_STEPS = 32767  # of the signed 16-bit range in which `_camera.demosaic` works
-_BLOTCH, _STUCK = 4, 1e6  # as in `_sensor`
+_STEPS = 32767  # of the signed 16-bit range in which `colour.demosaic` works
+_BLOTCH, _STUCK = 4, 1e6  # as in `sensor`
 _CHROMA_GAIN = 1.6  # as in `noise`
 
 
@@ -71,7 +71,7 @@ def _where(
 
 
 def _exposed(light: Tensor, params: list["Noise"]) -> Tensor:
-    """Return `light` as the sensors see it: noise on the mosaic, developed (`_sensor.expose`)."""
+    """Return `light` as the sensors see it: noise on the mosaic, developed (`sensor.expose`)."""
     toe = _flat(params, "toe", light)[..., None]
     light = (light + (light * light + 4 * (1 + toe) * toe * light).sqrt_()) / (2 * (1 + toe))
     raw = _raw_noise(_mosaic(_mixed(light, np.stack([_to_sensor(each) for each in params]))), params)
@@ -101,7 +101,7 @@ def _raw_noise(signal: Tensor, params: list["Noise"]) -> Tensor:
 
 
 def _stuck(pixels: int, fraction: float, seed: int, device: torch.device) -> Tensor:
-    """Return where `fraction` of `pixels` are stuck: `_sensor.stuck`, as flat indices."""
+    """Return where `fraction` of `pixels` are stuck: `sensor.stuck`, as flat indices."""
     count = round(fraction * pixels)
     places = bits(count * 4, [seed], stream=2, device=device).view(count, 4)
     return (places[:, 0] + places[:, 1] * 65536) * pixels >> 32
@@ -227,7 +227,7 @@ def _mixed(light: Tensor, matrices: NDArray[np.float64]) -> Tensor:
 
 
 def _from_sensor(params: "Noise") -> NDArray[np.float64]:
-    """Return `_camera.from_sensor`: white balance, then the colour matrix."""
+    """Return `colour.from_sensor`: white balance, then the colour matrix."""
     colour = (1 + params.crosstalk) * np.eye(3) - params.crosstalk / 2 * (1 - np.eye(3))
     return np.asarray(colour @ np.diag((params.red, 1.0, params.blue)))
 
@@ -237,5 +237,5 @@ def _to_sensor(params: "Noise") -> NDArray[np.float64]:
 
 
 def _keeping(luma: float, chroma: float) -> NDArray[np.float64]:
-    """Return `_camera.keeping`: `luma` of the luminance, `chroma` of what differs from it."""
+    """Return `colour.keeping`: `luma` of the luminance, `chroma` of what differs from it."""
     return chroma * np.eye(3) + (luma - chroma) * np.tile(_LUMA, (3, 1))

@@ -1,7 +1,7 @@
-"""The web's wear (`_web.wear`) of a batch: the same codes as the NumPy path, pass by pass.
+"""The web's wear (`web.wear`) of a batch: the same codes as the NumPy path, pass by pass.
 
-Every sample has passes of its own, and sizes of its own in between. Up to the codec all sums are exact (`_taps`), the
-numbers of the noise are those of `_random`, and the JPEG is exact, so codes are equal; the last enlargement may differ
+Every sample has passes of its own, and sizes of its own in between. Up to the codec all sums are exact (`taps`), the
+numbers of the noise are those of `random`, and the JPEG is exact, so codes are equal; the last enlargement may differ
 from OpenCV's by one code. The exception is a pass with a ringing kernel: it goes through a Fourier transform, whose
 last bits may turn a code, and with it a quantised coefficient, here and there.
 """
@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from degradations._pass import Interpolation, Pass, scaled
-from degradations._taps import gaussian_taps
 from degradations.batched import canvas
 from degradations.batched.canvas import Sizes
 from degradations.batched.convolve import convolved
 from degradations.batched.fields import gaussian_fields
 from degradations.batched.jpeg import jpeg, standard_steps
+from degradations.coding.passes import Interpolation, Pass, scaled
+from degradations.numerics.taps import gaussian_taps
 
 Kernel = Callable[[float], NDArray[np.float32]]
 
@@ -33,11 +33,11 @@ def wear(
 ) -> Tensor:
     """Return `images`, float32 (B, 3, H, W) sRGB in [0, 1] on any device, each after its own `passes`.
 
-    Values are taken at the nearest code of 255 and come back on that grid. ringing: `_psf.ringing`, which needs SciPy;
+    Values are taken at the nearest code of 255 and come back on that grid. ringing: `psf.ringing`, which needs SciPy;
     only passes with a cutoff ask for it. Raises ValueError if it is not given then.
     """
     if any(step.cutoff for turns in passes for step in turns) and ringing is None:
-        raise ValueError("passes with a cutoff need the kernel: give ringing=degradations._psf.ringing")
+        raise ValueError("passes with a cutoff need the kernel: give ringing=degradations.optics.psf.ringing")
     codes = (images * 255).round_().clamp_(0, 255)
     worn = codes.clone()
     for count in sorted({len(turns) for turns in passes} - {0}):

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import inlined, inlined_in
+from degradations.kernels._compiled import inlined, inlined_in
 
 Codes = NDArray[np.uint8]
 Sums = NDArray[np.uint16]

@@ -7,7 +7,7 @@ bits make the block again.
 
 import numpy as np
 
-from degradations._compiled import inlined_in
+from degradations.kernels._compiled import inlined_in
 
 Eight = tuple[np.int32, np.int32, np.int32, np.int32, np.int32, np.int32, np.int32, np.int32]
 

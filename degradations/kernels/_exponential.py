@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from degradations._compiled import inlined
+from degradations.kernels._compiled import inlined
 
 _HALF, _LOG2_E, _MOST = np.float32(0.5), np.float32(1.4426950408889634), np.float32(126)
 # 2^-f for f in [-1/2, 1/2], exact at 0, with the least largest relative error: 9e-8 before rounding

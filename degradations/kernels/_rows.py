@@ -7,8 +7,8 @@ from typing import cast
 
 import numpy as np
 
-from degradations._compiled import inlined
-from degradations._contract import Light
+from degradations.kernels._compiled import inlined
+from degradations.pairs.contract import Light
 
 _HALF, _ZERO = np.float32(0.5), np.float32(0)
 PLANE, RGB = cast("int", np.int64(1)), cast("int", np.int64(3))

@@ -6,7 +6,7 @@ The weights are those of differences of colours, in 15 bits: a product of 16-bit
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import inlined, inlined_in
+from degradations.kernels._compiled import inlined, inlined_in
 
 Codes = NDArray[np.uint8]
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from degradations._compiled import compiled
-from degradations._contract import Light
+from degradations.kernels._compiled import compiled
 from degradations.kernels._exponential import decay
 from degradations.kernels._rows import between, threefold
+from degradations.pairs.contract import Light
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _SEEN = np.float32(1.5)  # of the unevenness of the density, where most is seen: 0.79, at 1.6 cells

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined
-from degradations._contract import Light
+from degradations.kernels._compiled import compiled, inlined
 from degradations.kernels.codes import nearest
+from degradations.pairs.contract import Light
 
 Codes = NDArray[np.uint8]
 Places = NDArray[np.int64]

@@ -7,7 +7,7 @@ every step is a loop over blocks, which vectors do, and a tile stays in the fast
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined, inlined_in
+from degradations.kernels._compiled import compiled, inlined, inlined_in
 from degradations.kernels._cosines import Eight, forward, inverse
 from degradations.kernels._ycc import limited
 

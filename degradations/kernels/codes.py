@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined
-from degradations._contract import Light
+from degradations.kernels._compiled import compiled, inlined
+from degradations.pairs.contract import Light
 
 _BLACK, _WHITE, _STEPS = np.float32(0), np.float32(1), np.float32(65535)
 _NEAREST = np.float32(0xC00000)  # 1.5 times 2^23: a sum with it has no fraction

@@ -1,9 +1,9 @@
-"""The numbers of `_counter` for a whole field."""
+"""The numbers of `counter` for a whole field."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled
+from degradations.kernels._compiled import compiled
 
 _HIGH, _MIDDLE, _LOW = (np.uint64(shift) for shift in (30, 27, 31))
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from degradations._compiled import compiled
-from degradations._contract import Light
+from degradations.kernels._compiled import compiled
+from degradations.pairs.contract import Light
 
 _ZERO = np.float32(0)
 

@@ -6,11 +6,11 @@ Layers are planes (4, H, W): red, green and blue light, each times the layer's s
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined
-from degradations._contract import Light
+from degradations.kernels._compiled import compiled, inlined
 from degradations.kernels._rows import PLANE, mirrored
 from degradations.kernels.codes import code_of, is_dark
 from degradations.kernels.pyramid import grown_down, together
+from degradations.pairs.contract import Light
 
 _ZERO, _ONE, _EIGHTH, _HALF, _SIX = np.float32(0), np.float32(1), np.float32(1 / 8), np.float32(1 / 2), np.float32(6)
 _STEPS, _NOTHING = np.float32(65535), np.float32(1e-6)

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined
-from degradations._contract import Light
+from degradations.kernels._compiled import compiled, inlined
 from degradations.kernels._rows import between
+from degradations.pairs.contract import Light
 
 _ZERO, _ONE, _LEAST, _FIRST = np.float32(0), np.float32(1), np.float32(-0.95), np.int32(0)
 

@@ -11,10 +11,10 @@ mirror image at either end as places reach. The rows of a picture go on as their
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined
-from degradations._contract import Light
+from degradations.kernels._compiled import compiled, inlined
 from degradations.kernels._rows import RGB, mirrored
 from degradations.kernels.codes import decode_bright, encode
+from degradations.pairs.contract import Light
 
 Places = NDArray[np.int64]
 

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined
 from degradations.kernels._chroma import between_rows, doubled, halved, repeated
+from degradations.kernels._compiled import compiled, inlined
 from degradations.kernels._ycc import to_rgb, to_ycc
 
 Codes = NDArray[np.uint8]

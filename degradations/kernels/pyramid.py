@@ -6,10 +6,10 @@ Rows are flat, (W C,). What is even and what is odd among their pixels is kept a
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined
-from degradations._contract import Light
+from degradations.kernels._compiled import compiled, inlined
 from degradations.kernels._rows import RGB, mirrored
 from degradations.kernels.codes import code_of, decode_apart, look_up_together
+from degradations.pairs.contract import Light
 
 _SIX, _FOUR = np.float32(6), np.float32(4)
 _PIXEL, _EIGHTH, _HALF = np.float32(1 / 256), np.float32(1 / 8), np.float32(1 / 2)

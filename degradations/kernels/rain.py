@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined
-from degradations._contract import Light
+from degradations.kernels._compiled import compiled, inlined
 from degradations.kernels._exponential import decay
 from degradations.kernels._rows import between, threefold
+from degradations.pairs.contract import Light
 
 _ZERO, _ONE, _FULL = np.float32(0), np.float32(1), np.float32(255)
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from degradations._compiled import compiled, inlined
-from degradations._contract import Light
+from degradations.kernels._compiled import compiled, inlined
 from degradations.kernels._rows import between
 from degradations.kernels.codes import nearest
+from degradations.pairs.contract import Light
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _HALF, _FOUR = np.float32(0.5), np.float32(4)

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from degradations._compiled import compiled, inlined
-from degradations._contract import Light
 from degradations.kernels._chroma import between_rows, doubled, nearer
+from degradations.kernels._compiled import compiled, inlined
+from degradations.pairs.contract import Light
 
 _ZERO, _HALF, _ONE, _TWO, _TINY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2), np.float32(1e-3)
 _VECTOR = 4  # pixels at a time: whether three or four are covered, in each row as many

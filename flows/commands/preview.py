@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import ValidationError
 
 import degradations
-from degradations._contract import Options
-from degradations._coupled import check_name, members_of, steps_of
+from degradations.pairs.contract import Options
+from degradations.pairs.coupled import check_name, members_of, steps_of
 from flows.console import Console
 from flows.tables import sentence
 from storage.canonical import plain

@@ -79,7 +79,7 @@ def _chosen(dataset: Dataset, count: int) -> list[Chosen]:
 
 def difference(stored: StoredPair) -> str:
     """Return how what the recipe makes now differs from what is stored, or an empty string: byte for byte the same."""
-    from degradations._render import replay
+    from degradations.pairs.render import replay
 
     scene, inputs = stored.replayable()
     made = replay(scene, stored.pair.recipe, inputs)

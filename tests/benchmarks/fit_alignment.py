@@ -24,7 +24,7 @@ from store_pairs import files_of, stored
 
 import degradations
 import filters
-from degradations._coupled import COUPLED
+from degradations.pairs.coupled import COUPLED
 from filters import load
 from filters._contract import Sample
 from filters.alignment import REASONS, Alignment

@@ -28,7 +28,7 @@ from store_pairs import files_of, stored
 
 import degradations
 import filters
-from degradations._coupled import COUPLED
+from degradations.pairs.coupled import COUPLED
 from filters import load
 from filters._appearance import appearance
 from filters._evidence import evidence

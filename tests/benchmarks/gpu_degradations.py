@@ -20,12 +20,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from degradations._pass import Pass
-from degradations._taps import gaussian_taps
 from degradations.batched.blur import Spread, spread
 from degradations.batched.jpeg import jpeg, standard_steps
 from degradations.batched.noise import noisy
 from degradations.batched.web import wear
+from degradations.coding.passes import Pass
+from degradations.numerics.taps import gaussian_taps
 
 Operation = Callable[[Tensor], Tensor]
 WARM_UP = 2

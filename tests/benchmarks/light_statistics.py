@@ -9,7 +9,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from degradations._light import decode, luminance
+from degradations.numerics.light import decode, luminance
 from storage.records import Image
 
 SIDE = 256

@@ -25,7 +25,7 @@ from rendered import evenly, pairs, photographs, scene_of
 
 import degradations
 import filters
-from degradations._coupled import COUPLED
+from degradations.pairs.coupled import COUPLED
 from filters.strength import strength_of
 
 PERCENTILES = (1, 99)

@@ -38,11 +38,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from degradations._area import VISIBLE
-from degradations._codecs import jpeg
-from degradations._recipes import draw
-from degradations._render import render
-from degradations._severity import path
+from degradations.coding.codecs import jpeg
+from degradations.numerics.area import VISIBLE
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import render
+from degradations.pairs.severity import path
 from storage.records import Image
 
 PATCH, PATCHES = 256, 6

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image as Pictures
 from PIL import ImageOps
 
-from degradations._recipes import draw
-from degradations._render import Rendered, render
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import Rendered, render
 from storage.records import Image, Recipe, Scene
 from tasks.annotators.depth_prior import inverse_depth
 from tasks.annotators.superpixels import segments

@@ -20,8 +20,8 @@ import numpy as np
 from rendered import photographs, scene_of
 
 import degradations
-from degradations._recipes import draw
-from degradations._render import render
+from degradations.pairs.recipes import draw
+from degradations.pairs.render import render
 from storage.canonical import decode, encode
 from storage.records import Image, Recipe
 

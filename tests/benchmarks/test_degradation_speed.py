@@ -19,7 +19,7 @@ import pytest
 import skimage.data
 
 from degradations import load
-from degradations._render import render_params
+from degradations.pairs.render import render_params
 from storage.records import Image, Scene
 from tests.benchmarks.degradation_peers import peers
 from tests.scenes import annotated, psnr, sampled

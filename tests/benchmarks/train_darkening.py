@@ -1,6 +1,6 @@
 """Train the darkening network that ships with the code, and write its weights as JSON.
 
-    python tests/benchmarks/train_darkening.py degradations/_darkening.json
+    python tests/benchmarks/train_darkening.py degradations/camera/darkening.json
 
 The pairs are made here: photographs that come with scikit-image and scikit-learn, cropped and re-exposed, darkened by
 the physical and the statistics mode of low_light at random severities. What the network learns of a pair is the mean
@@ -18,10 +18,11 @@ import numpy as np
 import skimage.data
 import sklearn.datasets
 
-from degradations import _darkening, load
-from degradations._darkening import BINS, POINTS, Array, features, predict
-from degradations._random import generator, integer, uniform
-from degradations._render import render_params
+from degradations import load
+from degradations.camera import darkening as _darkening
+from degradations.camera.darkening import BINS, POINTS, Array, features, predict
+from degradations.numerics.random import generator, integer, uniform
+from degradations.pairs.render import render_params
 from storage.records import Image, Scene
 
 HIDDEN = 24

@@ -1,0 +1,1 @@
+"""What codecs and the web do to a picture."""
