@@ -159,7 +159,7 @@ def test_what_motion_and_defocus_make_of_a_point_is_centred_on_it(cause: str, se
 # Resolution.
 
 Sizes = Callable[[], list[Scene]]  # of one photograph, small to large
-WEAKEST = 50.0  # dB: less harm is mostly that of rounding, which a blur averages away: up to 1/6 of a squared code, 55.9 dB
+WEAKEST = 50.0  # dB: less harm is mostly rounding, which a blur averages away: up to 1/6 of a squared code, 55.9 dB
 
 
 def band_limited(image: Image, short: int, sides: tuple[int, ...]) -> list[Scene]:
