@@ -186,29 +186,30 @@ def _possible(scene: Scene, options: BlurOptions) -> tuple[list[str], list[float
     if options.preset == "realrestorer":
         return ["chain"], [1.0]
     weights = {name: float(getattr(options, name)) for name in _DRAW if name != "chain"}
-    candidates = _objects(scene)
-    impossible = {"object_motion": not candidates, "clip": not _moves(scene)}
+    movers, are_things = _movers(scene) if options.object_motion else ([], False)
+    impossible = {"object_motion": not movers, "clip": not _moves(scene)}
     weights = {name: weight for name, weight in weights.items() if not impossible.get(name)}
     others = sum(weights.values()) - weights.get("object_motion", 0)
-    if others and candidates and not _things(scene, candidates):
+    if others and movers and not are_things:
         weights["object_motion"] = 0.0  # a piece of pavement would move; whoever asks for nothing else gets that
     if not any(weights.values()):
         raise SourceError("no_cause", "blur: no cause with a weight above 0 is possible for this scene")
     return list(weights), list(weights.values())
 
 
-def _objects(scene: Scene) -> list[int]:
-    """Return the segments that may be something that moves: of its size, near, and not the frame of the scene."""
+def _movers(scene: Scene) -> tuple[list[int], bool]:
+    """Return the segments that may move by themselves, of them only things if there are any, and whether there are.
+
+    They are of the size of what moves, near, and not the frame of the scene.
+    """
     if scene.segments is None:
-        return []
+        return [], False
     areas = np.bincount(scene.segments.ravel(), minlength=256) / scene.segments.size
     low, high = OBJECT_AREA
     sized = [label for label, area in enumerate(areas) if low <= area <= high]
-    return [label for label in sized if _stands_out(scene.segments == label, scene.depth)]
-
-
-def _things(scene: Scene, candidates: list[int]) -> list[int]:
-    return [] if scene.segments is None else things(scene.image, scene.segments, candidates)
+    candidates = [label for label in sized if _stands_out(scene.segments == label, scene.depth)]
+    found = things(scene.image, scene.segments, candidates) if candidates else []
+    return found or candidates, bool(found)
 
 
 def _stands_out(inside: NDArray[np.bool_], depth: NDArray[np.float32] | None) -> bool:
@@ -239,8 +240,7 @@ def _draw_linear(rng: np.random.Generator, severity: float, scene: Scene) -> Lin
 
 
 def _draw_object(rng: np.random.Generator, severity: float, scene: Scene) -> ObjectMotion:
-    candidates = _objects(scene)
-    segment = choice(rng, _things(scene, candidates) or candidates)
+    segment = choice(rng, _movers(scene)[0])
     vertical = uniform(rng, -1, 1)  # things on earth mostly move sideways
     return ObjectMotion(
         length=1.5 * path(severity, LENGTH), angle=math.pi / 2 + vertical**3 * math.pi / 2, segment=segment

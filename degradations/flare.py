@@ -191,9 +191,11 @@ def _covering(picture: tuple[int, ...], shape: tuple[int, int], short: int) -> t
 def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flare:
     pattern = chance(rng, options.pattern_share) and "flare" in scene.overlays
     found = _highlights(scene.image)
-    place, stands = _place(rng, scene.image)
+    light = luminance(decode(reduced(scene.image, (_CELLS, _CELLS)))).reshape(_CELLS, _CELLS)
+    at_night = bool(light.mean() < _NIGHT)
+    place, stands = _place(rng, light, at_night=at_night)
     kind = choice(rng, _KINDS, (0.5 if found else 0.0, 0.6 if stands else 0.0, 0.15))  # most flares show their source
-    odds = _AT_NIGHT if _is_night(scene.image) else _SUN
+    odds = _AT_NIGHT if at_night else _SUN
     inserted = (*place, *_colour(rng, odds))
     outside = (*_outside(rng), *_colour(rng, odds))
     sources = {"highlight": found, "inserted": (inserted,), "off_frame": (outside,), "pattern": ()}[kind]
@@ -230,15 +232,14 @@ def _draw(rng: np.random.Generator, scene: Scene, options: FlareOptions) -> Flar
     )
 
 
-def _place(rng: np.random.Generator, image: Image) -> tuple[tuple[float, float], bool]:
-    """Draw where a lamp is put in, and whether one can stand there.
+def _place(rng: np.random.Generator, light: Light, *, at_night: bool) -> tuple[tuple[float, float], bool]:
+    """Draw where a lamp is put in, and whether one can stand there; light: the luminance of _CELLS x _CELLS places.
 
     By day it is the sun, and the sun stands in the sky; at night a lamp hangs where it is lit. Elsewhere it would stand
     in front of a house, on a table or in a face.
     """
     places = tuple((uniform(rng, 0.04, 0.6), uniform(rng, 0.04, 0.96)) for _ in range(_PLACES))
-    light = _cells(image)
-    fit = light * (light > _LIT) if light.mean() < _NIGHT else light * _sky(light)
+    fit = light * (light > _LIT if at_night else _sky(light))
     weights = tuple(float(fit[int(row * _CELLS), int(column * _CELLS)]) ** 3 for row, column in places)
     return choice(rng, places, tuple(weight + 1e-9 for weight in weights)), max(weights) > 0
 
@@ -249,14 +250,6 @@ def _sky(light: Light) -> Any:
     rough = np.sqrt(np.maximum(cv2.blur(light * light, (3, 3)) - mean * mean, 0))
     smooth = (rough < 0.12 * mean) & (light > 1.5 * np.median(light[2 * len(light) // 3 :]))
     return np.logical_and.accumulate(smooth, axis=0)
-
-
-def _is_night(image: Image) -> bool:
-    return bool(_cells(image).mean() < _NIGHT)
-
-
-def _cells(image: Image) -> Light:
-    return luminance(decode(reduced(image, (_CELLS, _CELLS)))).reshape(_CELLS, _CELLS)
 
 
 def _colour(rng: np.random.Generator, odds: tuple[float, ...]) -> tuple[float, float, float]:

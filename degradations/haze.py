@@ -139,9 +139,10 @@ def _veil(frame: Frame, params: Haze, scene: Scene) -> Frame | Work:
     colour = np.tile(relit(frame, params.airlight), width)
     extinction = np.tile(np.array([(nm / 550) ** -params.exponent for nm in WAVELENGTH], np.float32), width)
     sigma = pixels(params.scatter, (height, width))
-    lamps = glow(linear(frame.degraded), params.glow) if params.glow else None
     is_soft = sigma >= 1 and params.forward > 0
-    soft = widened(soften(linear(frame.degraded), sigma), width) if is_soft else None
+    behind = linear(frame.degraded) if params.glow or is_soft else None
+    lamps = glow(behind, params.glow) if behind is not None and params.glow else None
+    soft = widened(soften(behind, sigma), width) if behind is not None and is_soft else None
 
     def see(light: Light, rows: slice, out: Light) -> None:
         depth = depths(rows)

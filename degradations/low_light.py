@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import model_validator
 
 from degradations.camera import darkening
-from degradations.camera.colour import desaturation, planckian
+from degradations.camera.colour import keeping, planckian
 from degradations.camera.illumination import illumination, lighting
 from degradations.camera.lamps import lamps_of
 from degradations.camera.sensor import Sensor, exposure
@@ -212,7 +212,7 @@ def _develop(frame: Frame, params: LowLight, scene: Scene) -> Frame | Work:
 
     del frame, scene
     white = np.diag(np.asarray(params.white) * params.gain)
-    gains = (desaturation(params.saturation) @ white).astype(np.float32)
+    gains = (keeping(1, params.saturation) @ white).astype(np.float32)
 
     def bring_back(light: Light, rows: slice, out: Light) -> None:
         if params.toe:

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from pydantic import model_validator
 
-from degradations.camera.colour import desaturation
+from degradations.camera.colour import keeping
 from degradations.camera.sensor import GREY, Sensor, exposure, grey_sigma, stuck
 from degradations.coding.codecs import jpeg
 from degradations.coding.passes import scaled
@@ -47,7 +47,7 @@ TOE = (0.03, 0.3)  # of the tone curve
 ROWS_STAY = 0.5  # power of LUMA_LEFT: noise reduction leaves more of a row than of a pixel, so less of rows is drawn
 CHROMA_GAIN = np.float32(1.6)  # a linear enlargement by two keeps 39 % of the variance
 GRANULAR_CHROMA = 0.35  # of luma grain (RealRestorer, released code)
-COLOURED = float(np.sqrt(1 + (GRANULAR_CHROMA * (np.eye(3) - desaturation(0))) ** 2 @ np.ones(3)).mean())
+COLOURED = float(np.sqrt(1 + (GRANULAR_CHROMA * (np.eye(3) - keeping(1, 0))) ** 2 @ np.ones(3)).mean())
 """By how much that chroma raises the sigma of the channels over that of luma grain."""
 
 
@@ -235,7 +235,7 @@ def _grain_chroma(shape: tuple[int, ...], params: Noise) -> Light | None:
     if params.grain_chroma == 0:
         return None
     half = (max(1, shape[0] // 2), max(1, shape[1] // 2), 3)
-    no_luma = np.eye(3, dtype=np.float32) - desaturation(0)
+    no_luma = np.eye(3, dtype=np.float32) - keeping(1, 0)
     return np.asarray(cv2.transform(gaussian_field(half, params.seed, stream=4), CHROMA_GAIN * no_luma)).reshape(half)
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from degradations.camera.colour import demosaic, desaturation, from_sensor
+from degradations.camera.colour import demosaic, from_sensor, keeping
 from degradations.camera.sensor import Sensor, blotches, development, expose, raw_noise, stuck
 from degradations.noise import DEGRADATION, SIGMA, Noise, NoiseOptions, sample
 from degradations.numerics.random import gaussian_field, generator
@@ -101,7 +101,7 @@ def test_strips_leave_no_seam() -> None:
         / np.array([[2, 1], [1, 1.7]], np.float32)[np.ix_([0, 1] * 256, [0, 1] * 512)]
     )
     noise = raw_noise(filtered, sensor, gaussian_field((512, 1024), 9), rows)
-    matrix = desaturation(sensor.chroma) @ from_sensor(sensor.red, sensor.blue, sensor.crosstalk)
+    matrix = keeping(1, sensor.chroma) @ from_sensor(sensor.red, sensor.blue, sensor.crosstalk)
     coarse = cv2.resize(blotches(noise, sensor), (1024, 512), interpolation=cv2.INTER_LINEAR)
     whole = light + demosaic(noise, matrix) + coarse
     np.testing.assert_allclose(expose(light, sensor), whole, atol=1e-4)

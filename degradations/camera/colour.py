@@ -61,13 +61,6 @@ def to_sensor(red: float, blue: float, crosstalk: float) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=64)
-def desaturation(keep: float) -> NDArray[np.float32]:
-    """Return the 3x3 matrix that leaves luminance alone and keeps `keep` of the chroma."""
-    grey = np.tile(LUMA, (3, 1))
-    return np.asarray(keep * np.eye(3) + (1 - keep) * grey, dtype=np.float32)
-
-
-@lru_cache(maxsize=64)
 def keeping(luma: float, chroma: float) -> NDArray[np.float32]:
     """Return the 3x3 matrix that keeps `luma` of the luminance and `chroma` of what differs from it."""
     grey = np.tile(LUMA, (3, 1))

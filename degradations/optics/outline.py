@@ -33,8 +33,8 @@ def is_compact(inside: NDArray[np.bool_]) -> bool:
     rows, columns = np.nonzero(inside)
     if rows.size < 9:
         return False
-    corners = [(column + x, row + y) for x in (0, 1) for y in (0, 1) for row, column in ((rows, columns),)]
-    points = np.concatenate([np.stack(corner, axis=1) for corner in corners]).astype(np.int32)
+    corners = [np.stack((columns + x, rows + y), axis=1) for x in (0, 1) for y in (0, 1)]
+    points = np.concatenate(corners).astype(np.int32)
     return rows.size >= COMPACT * cv2.contourArea(cv2.convexHull(points))
 
 
