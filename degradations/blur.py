@@ -30,7 +30,7 @@ from degradations.optics.convolve import convolve, convolving, growing, halved, 
 from degradations.optics.defocus import opening
 from degradations.optics.layers import layering
 from degradations.optics.motion import Turn, camera_path, moving_object, path_length
-from degradations.optics.outline import things
+from degradations.optics.outline import movers
 from degradations.optics.psf import aperture, bell, point_spread, ringing, trajectory
 from degradations.optics.straight import moving
 from degradations.pairs.contract import Degradation, Frame, Light, Options, Part, Stage, Weight, any_weight
@@ -42,8 +42,6 @@ LENGTH = (3.0, 7.0, 13.0, 22.0, 36.0, 60.0)  # of motion; facts of each level, t
 RADIUS = (1.0, 1.7, 3.0, 5.0, 8.0, 13.0)  # of the most defocused point
 SIGMA = (0.7, 1.1, 1.9, 3.0, 4.6, 7.0)  # of web kernels
 SPAN = (4.0, 8.0, 14.0, 24.0, 36.0, 60.0)  # pixels that the faster tenth of a clip moves
-OBJECT_AREA = (0.02, 0.35)  # share of the picture: people, vehicles, animals
-BORDER = 0.1  # share of a side of the picture: what covers more of the upper one, or of two, is scenery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,37 +184,15 @@ def _possible(scene: Scene, options: BlurOptions) -> tuple[list[str], list[float
     if options.preset == "realrestorer":
         return ["chain"], [1.0]
     weights = {name: float(getattr(options, name)) for name in _DRAW if name != "chain"}
-    movers, are_things = _movers(scene) if options.object_motion else ([], False)
-    impossible = {"object_motion": not movers, "clip": not _moves(scene)}
+    segments, are_things = movers(scene) if options.object_motion else ([], False)
+    impossible = {"object_motion": not segments, "clip": not _moves(scene)}
     weights = {name: weight for name, weight in weights.items() if not impossible.get(name)}
     others = sum(weights.values()) - weights.get("object_motion", 0)
-    if others and movers and not are_things:
+    if others and segments and not are_things:
         weights["object_motion"] = 0.0  # a piece of pavement would move; whoever asks for nothing else gets that
     if not any(weights.values()):
         raise SourceError("no_cause", "blur: no cause with a weight above 0 is possible for this scene")
     return list(weights), list(weights.values())
-
-
-def _movers(scene: Scene) -> tuple[list[int], bool]:
-    """Return the segments that may move by themselves, of them only things if there are any, and whether there are.
-
-    They are of the size of what moves, near, and not the frame of the scene.
-    """
-    if scene.segments is None:
-        return [], False
-    areas = np.bincount(scene.segments.ravel(), minlength=256) / scene.segments.size
-    low, high = OBJECT_AREA
-    sized = [label for label, area in enumerate(areas) if low <= area <= high]
-    candidates = [label for label in sized if _stands_out(scene.segments == label, scene.depth)]
-    found = things(scene.image, scene.segments, candidates) if candidates else []
-    return found or candidates, bool(found)
-
-
-def _stands_out(inside: NDArray[np.bool_], depth: NDArray[np.float32] | None) -> bool:
-    """Return whether a segment leaves most of the border free and, where depth is known, is no farther than most."""
-    touched = sum(float(edge.mean()) > BORDER for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
-    near = depth is None or float(depth[inside].mean()) >= float(np.median(depth))
-    return near and touched <= 1 and not inside[0].mean() > BORDER
 
 
 def _moves(scene: Scene) -> bool:
@@ -240,7 +216,7 @@ def _draw_linear(rng: np.random.Generator, severity: float, scene: Scene) -> Lin
 
 
 def _draw_object(rng: np.random.Generator, severity: float, scene: Scene) -> ObjectMotion:
-    segment = choice(rng, _movers(scene)[0])
+    segment = choice(rng, movers(scene)[0])
     vertical = uniform(rng, -1, 1)  # things on earth mostly move sideways
     return ObjectMotion(
         length=1.5 * path(severity, LENGTH), angle=math.pi / 2 + vertical**3 * math.pi / 2, segment=segment

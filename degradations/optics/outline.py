@@ -1,4 +1,4 @@
-"""Whether a segment is a thing, which may move by itself, or a part of something or a piece of ground.
+"""Which segments may move by themselves: whether one is a thing, or a part of something or a piece of ground.
 
 A thing differs in colour from what is behind it nearly all along its outline, and is not ragged; a piece of pavement
 goes on beyond its border somewhere, half a face joins the other half. Segments that know no objects (superpixels) are
@@ -9,13 +9,37 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.records import Image
+from storage.records import Image, Scene
 
+AREA = (0.02, 0.35)  # share of the picture: people, vehicles, animals
+BORDER = 0.1  # share of a side of the picture: what covers more of the upper one, or of two, is scenery
 SIDE = 160  # pixels of the longer side of the copy that is looked at
 REACH = 2  # pixels on either side of the outline whose colours are compared
 APART = 16.0  # of CIELAB, a clear difference of surfaces
 ALONG = 0.85  # share of the outline that must differ so much
 COMPACT = 0.65  # of the area of its convex hull; a person walking has about this
+
+
+def movers(scene: Scene) -> tuple[list[int], bool]:
+    """Return the segments that may move by themselves, of them only things if there are any, and whether there are.
+
+    They are of the size of what moves, near, and not the frame of the scene.
+    """
+    if scene.segments is None:
+        return [], False
+    areas = np.bincount(scene.segments.ravel(), minlength=256) / scene.segments.size
+    low, high = AREA
+    sized = [label for label, area in enumerate(areas) if low <= area <= high]
+    candidates = [label for label in sized if _stands_out(scene.segments == label, scene.depth)]
+    found = things(scene.image, scene.segments, candidates) if candidates else []
+    return found or candidates, bool(found)
+
+
+def _stands_out(inside: NDArray[np.bool_], depth: NDArray[np.float32] | None) -> bool:
+    """Return whether a segment leaves most of the border free and, where depth is known, is no farther than most."""
+    touched = sum(float(edge.mean()) > BORDER for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
+    near = depth is None or float(depth[inside].mean()) >= float(np.median(depth))
+    return near and touched <= 1 and not inside[0].mean() > BORDER
 
 
 def things(image: Image, segments: Image, labels: list[int]) -> list[int]:
